@@ -1,0 +1,35 @@
+# The commands a person types. Each does its own set-up.
+#
+#   make demo [ORDERS=1000] [RATE=n] [SEED=n] [KILL=n]   the order saga on real Kafka and Postgres, and its audit
+#   make up, make down                                   the same system, left running; stopped
+#   make test, make check                                everything that .ci/run runs
+
+.PHONY: demo up down test check setup build
+
+bin := $(or $(CARGO_TARGET_DIR),target)/debug
+
+demo: setup build
+	$(bin)/orderctl demo
+
+up: setup build
+	$(bin)/orderctl up
+
+down: setup build
+	$(bin)/orderctl down
+
+# One stack for all tests: the one that is given or runs, or one that ends with them.
+test: setup
+	cargo build --workspace --all-targets
+	$(bin)/devstack exec -- cargo test --workspace
+
+check: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	scripts/audit
+
+setup:
+	@scripts/setup
+
+build:
+	cargo build --workspace --bins

@@ -1,0 +1,216 @@
+//! Ids: newtypes that travel as strings, in Avro, in JSON and as keys of records.
+//!
+//! `apache_avro`'s serde is not human readable, so a plain [`Uuid`] would be written as 16 bytes; ours are text everywhere.
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use apache_avro::Schema;
+use apache_avro::schema::derive::AvroSchemaComponent;
+use apache_avro::schema::{Name, Namespace};
+use reel::model::Key;
+use reel::step::RowKey;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A text that is not the value it should be. It says what would be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub(crate) &'static str);
+
+/// What every value that travels as a string needs, given [`FromStr`] and [`Display`].
+macro_rules! travels_as_text {
+    ($name:ident, $schema:expr) => {
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+
+        impl AvroSchemaComponent for $name {
+            fn get_schema_in_ctxt(_: &mut std::collections::HashMap<Name, Schema>, _: &Namespace) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+pub(crate) use travels_as_text;
+
+macro_rules! uuid_id {
+    ($(#[$meta:meta])* $name:ident, $invalid:literal, $namespace:literal) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// The id of what a request asks for: the same owner and `Idempotency-Key` give the same id (UUIDv5).
+            #[must_use]
+            pub fn of_request(owner: &impl Display, idempotency_key: &str) -> Self {
+                // No owner has a slash in it, so no two pairs give the same text.
+                Self(Uuid::new_v5(&Uuid::from_u128($namespace), format!("{owner}/{idempotency_key}").as_bytes()))
+            }
+
+            /// The plain uuid.
+            #[must_use]
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+
+        /// 36 lower-case characters.
+        impl Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Display::fmt(self.0.as_hyphenated(), f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                Uuid::try_parse(text).map(Self).map_err(|_| Invalid($invalid))
+            }
+        }
+
+        impl RowKey for $name {
+            type Column = Uuid;
+
+            fn column(&self) -> Uuid {
+                self.0
+            }
+
+            fn bytes(&self) -> Vec<u8> {
+                self.0.as_bytes().to_vec()
+            }
+        }
+
+        impl From<$name> for Key {
+            fn from(id: $name) -> Self {
+                Self::new(id)
+            }
+        }
+
+        travels_as_text!($name, Schema::Uuid);
+    };
+}
+
+macro_rules! name_id {
+    ($(#[$meta:meta])* $name:ident, $invalid:literal) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                if is_name(text) { Ok(Self(text.to_owned())) } else { Err(Invalid($invalid)) }
+            }
+        }
+
+        impl RowKey for $name {
+            type Column = String;
+
+            fn column(&self) -> String {
+                self.0.clone()
+            }
+
+            fn bytes(&self) -> Vec<u8> {
+                self.0.as_bytes().to_vec()
+            }
+        }
+
+        impl From<&$name> for Key {
+            fn from(id: &$name) -> Self {
+                Self::new(id)
+            }
+        }
+
+        travels_as_text!($name, Schema::String);
+    };
+}
+
+uuid_id!(
+    /// An order, and so the saga: the key of every event in it.
+    OrderId, "an order id is a uuid", 0x6f72_6465_722e_4f72_a665_7249_6400_0001
+);
+uuid_id!(
+    /// A payment into an account.
+    DepositId, "a deposit id is a uuid", 0x7061_796d_656e_4465_b06f_7369_7400_0002
+);
+uuid_id!(
+    /// Goods that came in.
+    ReceiptId, "a receipt id is a uuid", 0x696e_7665_6e74_4265_8365_6970_7400_0003
+);
+name_id!(
+    /// A customer, who has one account.
+    CustomerId, "a customer is 1 to 64 letters, digits, dots, dashes or underscores"
+);
+name_id!(
+    /// A product: stock-keeping unit.
+    Sku, "a sku is 1 to 64 letters, digits, dots, dashes or underscores"
+);
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_1_to_64_plain_characters() {
+        for good in ["a", "A.b_c-9", &"x".repeat(64)] {
+            assert_eq!(good.parse::<Sku>().map(String::from).as_deref(), Ok(good));
+        }
+        for bad in ["", " ", "a b", "a/b", "ä", "a\n", &"x".repeat(65)] {
+            assert!(bad.parse::<CustomerId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_owner_and_key_give_one_id_and_others_give_others() {
+        let id = |owner: &str, key| OrderId::of_request(&owner, key);
+        assert_eq!(id("anna", "1"), id("anna", "1"));
+        assert_ne!(id("anna", "1"), id("anna", "2"));
+        assert_ne!(id("anna", "1"), id("bert", "1"));
+        assert_ne!(id("anna", "1").uuid(), DepositId::of_request(&"anna", "1").uuid());
+    }
+
+    #[test]
+    fn a_key_is_36_lower_case_characters() {
+        let id: OrderId = "67E55044-10B1-426F-9247-BB680E5FE0C8".parse().expect("a uuid");
+        assert_eq!(Key::from(id).as_str(), "67e55044-10b1-426f-9247-bb680e5fe0c8");
+    }
+}

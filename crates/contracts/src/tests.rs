@@ -1,0 +1,128 @@
+//! The Rust types, the schema files and what goes over the wire are one thing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use apache_avro::schema_compatibility::SchemaCompatibility;
+use apache_avro::{AvroSchema, Schema};
+use reel::model::Message;
+use reel::wire::{Codec, Contract};
+use serde_json::Value;
+
+use crate::inventory::{InventoryEvent, InventoryFailed, InventoryRestored, InventoryUpdated, StockReceived};
+use crate::orders::{OrderCancelled, OrderConfirmed, OrderCreated, OrderEvent};
+use crate::payments::{AccountCredited, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentRefunded};
+use crate::samples;
+
+/// The folder of each service's schemas, and its codecs.
+fn folders() -> [(&'static str, Vec<(&'static str, &'static Codec)>); 3] {
+    fn codecs<M: Message>() -> Vec<(&'static str, &'static Codec)> {
+        M::types().iter().map(|(_, name, codec)| (*name, codec())).collect()
+    }
+    [("order", codecs::<OrderEvent>()), ("payment", codecs::<PaymentEvent>()), ("inventory", codecs::<InventoryEvent>())]
+}
+
+/// A schema without what the Rust types do not say: docs and defaults.
+fn shape(schema: &Schema) -> Value {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                members.retain(|name, _| name != "doc" && name != "default");
+                members.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut json = serde_json::to_value(schema).expect("a schema is JSON");
+    strip(&mut json);
+    json
+}
+
+#[test]
+fn the_rust_types_equal_the_newest_version_of_their_schemas() {
+    fn check<T: AvroSchema + Contract>() {
+        let newest = T::codec().schemas().last().expect("a version");
+        assert_eq!(T::get_schema().canonical_form(), newest.canonical_form(), "{}", T::NAME);
+        assert_eq!(shape(&T::get_schema()), shape(newest), "logical types of {}", T::NAME);
+    }
+    check::<OrderCreated>();
+    check::<OrderConfirmed>();
+    check::<OrderCancelled>();
+    check::<PaymentCompleted>();
+    check::<PaymentFailed>();
+    check::<PaymentRefunded>();
+    check::<AccountCredited>();
+    check::<InventoryUpdated>();
+    check::<InventoryFailed>();
+    check::<InventoryRestored>();
+    check::<StockReceived>();
+}
+
+#[test]
+fn each_version_of_a_schema_can_read_and_be_read_by_all_before_it() {
+    for (name, codec) in folders().into_iter().flat_map(|(_, codecs)| codecs) {
+        let versions: Vec<&Schema> = codec.schemas().collect();
+        for (nth, later) in versions.iter().enumerate() {
+            for earlier in &versions[..nth] {
+                assert!(SchemaCompatibility::mutual_read(earlier, later).is_ok(), "version {} of {name}", nth + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_field_added_without_a_default_is_found_incompatible() {
+    let codec = OrderConfirmed::codec();
+    let earlier = codec.schemas().last().expect("a version");
+    let mut json = serde_json::to_value(earlier).expect("a schema is JSON");
+    json["fields"].as_array_mut().expect("fields").push(serde_json::json!({"name": "added", "type": "string"}));
+    let later = Schema::parse(&json).expect("a schema");
+    assert!(SchemaCompatibility::mutual_read(earlier, &later).is_err());
+}
+
+#[test]
+fn every_schema_file_is_in_a_codec_and_every_codec_has_its_files() {
+    for (folder, codecs) in folders() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas").join(folder);
+        let entries = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut files: BTreeSet<String> = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        for (name, codec) in codecs {
+            for (nth, schema) in codec.schemas().enumerate() {
+                let file = format!("{name}.v{}.avsc", nth + 1);
+                let text = std::fs::read_to_string(path.join(&file)).unwrap_or_else(|error| panic!("{folder}/{file}: {error}"));
+                assert_eq!(Schema::parse_str(&text).expect("a schema").canonical_form(), schema.canonical_form(), "{folder}/{file}");
+                files.remove(&file);
+            }
+        }
+        assert!(files.is_empty(), "in no codec: {files:?}");
+    }
+}
+
+#[test]
+fn what_is_encoded_is_decoded_again() {
+    fn check<M: Message>(events: Vec<M>, encode: fn(&M) -> Vec<u8>) {
+        assert_eq!(events.iter().map(Message::name).collect::<BTreeSet<_>>(), M::types().iter().map(|(_, name, _)| *name).collect());
+        for event in events {
+            let decoded = M::decode(event.name(), &encode(&event)).expect("what we encoded");
+            assert_eq!(format!("{decoded:?}"), format!("{event:?}"));
+        }
+    }
+    check(samples::orders(), |event| reel::model::Event::encode(event).expect("fits"));
+    check(samples::payments(), |event| reel::model::Event::encode(event).expect("fits"));
+    check(samples::inventory(), |event| reel::model::Event::encode(event).expect("fits"));
+}
+
+#[test]
+fn a_text_that_is_no_uuid_or_sku_is_not_decoded() {
+    let sample = samples::all().into_iter().find(|sample| sample.name == "StockReceived").expect("a sample");
+    let spoiled = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = sample.payload.windows(from.len()).position(|window| window == from.as_bytes()).expect("it is there");
+        let mut payload = sample.payload.clone();
+        payload[at..at + to.len()].copy_from_slice(to.as_bytes());
+        InventoryEvent::decode("StockReceived", &payload)
+    };
+    assert!(spoiled("00000000-0000", "not a uuid at").is_err());
+    assert!(spoiled("MUG", "M/G").is_err());
+}

@@ -1,0 +1,137 @@
+//! The broker in a server's folder: one node that is broker and controller (KRaft), formatted from a template.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use tokio::process::Command;
+
+use super::programs::Programs;
+use crate::server::{DATA, Kind, Launch, OwnServer};
+use crate::{folders, say, topics};
+
+/// `log.cleaner.dedupe.buffer.size` is 128 MB of heap otherwise. A killed broker cannot come back before its session has
+/// ended, hence the short one. Voters are named here and not in the data, so that a formatted folder fits any port.
+const PROPERTIES: &str = "\
+process.roles=broker,controller
+node.id=1
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=4
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+log.cleaner.dedupe.buffer.size=4194304
+log.index.size.max.bytes=1048576
+log.segment.delete.delay.ms=1000
+";
+
+/// The cluster's id in the template; each copy gets its own.
+const TEMPLATE_ID: &str = "AAAAAAAAQACAAAAAAAAAAQ";
+
+pub(crate) struct Kafka {
+    /// Further properties, as `name=value`.
+    pub(crate) properties: Vec<String>,
+    /// Where the broker writes a class archive when it stops, if it is the one that is started for that.
+    archive_to: Option<PathBuf>,
+}
+
+impl Kafka {
+    pub(crate) fn new(properties: Vec<String>) -> Self {
+        Self { properties, archive_to: None }
+    }
+
+    async fn archive_flag(&self, programs: &Programs) -> Result<String> {
+        if let Some(archive) = &self.archive_to {
+            return Ok(format!("-XX:ArchiveClassesAtExit={}", archive.display()));
+        }
+        // Boxed, because making the archive starts a broker, which comes back here.
+        Box::pin(folders::once(&programs.archive, make_archive)).await?;
+        Ok(programs.use_archive())
+    }
+}
+
+impl Kind for Kafka {
+    const NAME: &'static str = "kafka";
+    /// For clients, and for the controller.
+    const PORTS: usize = 2;
+    const STOP: Signal = Signal::SIGTERM;
+
+    async fn prepare(&self, folder: &Path, ports: &[u16]) -> Result<Launch> {
+        let programs = Programs::find().await?;
+        let data = folder.join(DATA);
+        let formatted = formatted(&programs).await?;
+        if !data.join("meta.properties").exists() {
+            let _ = fs::remove_dir_all(&data); // of a copy that was cut short
+            folders::copy(&formatted, &data).await?;
+            let meta = fs::read_to_string(data.join("meta.properties"))?;
+            fs::write(data.join("meta.properties"), meta.replace(TEMPLATE_ID, &cluster_id()))?;
+        }
+        let properties = folder.join("server.properties");
+        fs::write(&properties, text(folder, ports, &self.properties))?;
+        let mut args = programs.args(self.archive_flag(&programs).await?, "kafka.Kafka");
+        args.push(properties.into());
+        Ok(Launch { program: programs.java, args, user: None, end_signal: Signal::SIGKILL })
+    }
+
+    async fn ask(port: u16) -> Result<()> {
+        topics::could_be_created(&super::bootstrap(port)).await
+    }
+}
+
+async fn make_archive(archive: PathBuf) -> Result<()> {
+    say("making Kafka's class archive (once)");
+    let kafka = Kafka { properties: vec![], archive_to: Some(archive.clone()) };
+    let mut server = OwnServer::temporary(kafka).await?;
+    server.stop().await?;
+    let log = server.log();
+    fs::metadata(&archive).map(drop).with_context(|| format!("no class archive was made (log: {})", log.display()))
+}
+
+/// An empty, formatted folder.
+async fn formatted(programs: &Programs) -> Result<PathBuf> {
+    let cached = programs.jars.with_file_name("formatted");
+    folders::once(&cached, |partial: PathBuf| async move {
+        let properties = partial.with_extension("properties");
+        let controller = "log.dirs={}\nlisteners=CONTROLLER://127.0.0.1:1\ncontroller.quorum.voters=1@127.0.0.1:1\n";
+        let roles = PROPERTIES.replace("broker,controller", "controller").replace("inter.broker.listener.name=PLAINTEXT\n", "");
+        fs::write(&properties, roles + &controller.replace("{}", &partial.display().to_string()))?;
+        let mut java = Command::new(&programs.java);
+        java.args(programs.args("-Xshare:auto".to_owned(), "kafka.tools.StorageTool"));
+        java.args(["format", "-t", TEMPLATE_ID, "-c"]).arg(&properties);
+        let output = java.output().await?;
+        if !output.status.success() {
+            let said = [output.stdout, output.stderr].concat();
+            bail!("kafka could not format its folder: {}", String::from_utf8_lossy(&said).trim());
+        }
+        Ok(fs::remove_file(properties)?)
+    })
+    .await?;
+    Ok(cached)
+}
+
+fn text(folder: &Path, ports: &[u16], further: &[String]) -> String {
+    let [clients, controller] = [ports[0], ports[1]];
+    let data = folder.join(DATA);
+    format!(
+        "{PROPERTIES}log.dirs={}\nlisteners=PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller}\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n{}\n",
+        data.display(),
+        further.join("\n"),
+    )
+}
+
+/// 16 bytes in base64url, as Kafka wants them; the last of the 22 characters has but two bits.
+fn cluster_id() -> String {
+    (0..21).map(|_| fastrand::alphanumeric()).chain(['A']).collect()
+}

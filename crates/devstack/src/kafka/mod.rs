@@ -1,0 +1,114 @@
+//! A Kafka broker of one's own.
+
+mod broker;
+mod programs;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+pub(crate) use broker::Kafka;
+
+use crate::server::OwnServer;
+
+pub(crate) fn bootstrap(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// A Kafka broker that belongs to this process: it is killed when this value is dropped or the process dies, however.
+///
+/// A killed broker takes about 4 seconds to start again: its controller first waits for the session of the dead one to end.
+pub struct KafkaServer {
+    server: OwnServer<Kafka>,
+    bootstrap: String,
+}
+
+impl KafkaServer {
+    /// Starts a broker in a folder of its own, which is removed at the end (unless the thread panics or `REEL_KEEP` is set).
+    ///
+    /// # Errors
+    /// If there is no Java 17 or Maven, or the broker does not start; the message names its log.
+    pub async fn temporary() -> Result<Self> {
+        Self::temporary_with(&[]).await
+    }
+
+    /// The same with further properties, which win over ours: `&[("message.max.bytes", "2000000")]`.
+    ///
+    /// # Errors
+    /// As [`Self::temporary`].
+    pub async fn temporary_with(properties: &[(&str, &str)]) -> Result<Self> {
+        Ok(Self::new(OwnServer::temporary(kind(properties)).await?))
+    }
+
+    /// Starts a broker in this folder, on the data and the ports that are there from an earlier start, if any. The folder stays.
+    ///
+    /// # Errors
+    /// As [`Self::temporary`]; also if a broker already runs there.
+    pub async fn start(folder: impl AsRef<Path>, properties: &[(&str, &str)]) -> Result<Self> {
+        Ok(Self::new(OwnServer::in_folder(kind(properties), folder.as_ref()).await?))
+    }
+
+    fn new(server: OwnServer<Kafka>) -> Self {
+        let bootstrap = bootstrap(server.port());
+        Self { server, bootstrap }
+    }
+
+    /// What a client takes as `bootstrap.servers`. It stays the same over restarts.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// The broker's log.
+    pub fn log(&self) -> PathBuf {
+        self.server.log()
+    }
+
+    /// Stops the broker cleanly.
+    ///
+    /// # Errors
+    /// If it does not run, or does not stop in 30 seconds.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.server.stop().await
+    }
+
+    /// Kills the broker by SIGKILL, and returns when it is gone.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.server.kill().await
+    }
+
+    /// Starts the stopped or killed broker on the same data and the same ports.
+    ///
+    /// # Errors
+    /// If it runs, or does not start.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.server.start_again().await
+    }
+
+    /// Stops the broker where it is (SIGSTOP); connections stay open and get no answer.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.server.pause()
+    }
+
+    /// Lets a paused broker go on.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.server.resume()
+    }
+}
+
+fn kind(properties: &[(&str, &str)]) -> Kafka {
+    Kafka::new(properties.iter().map(|(name, value)| format!("{name}={value}")).collect())
+}

@@ -1,0 +1,94 @@
+//! What runs a broker: a JRE, Kafka's jars, and a class archive that halves the time of a start.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::{folders, say};
+
+const POM: &str = include_str!("../../pom.xml");
+const OLDEST_JAVA: u32 = 17;
+const HINT: &str = "install one (Debian 12: apt-get install openjdk-17-jre-headless) or set REEL_KAFKA and REEL_POSTGRES";
+/// Little memory and a quick start, for a broker that lives for minutes.
+const FLAGS: [&str; 7] = [
+    "-Xms64m",
+    "-Xmx384m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
+];
+
+pub(super) struct Programs {
+    pub(super) java: PathBuf,
+    pub(super) jars: PathBuf,
+    /// Made for this JVM and these jars; missing until somebody makes it.
+    pub(super) archive: PathBuf,
+}
+
+impl Programs {
+    pub(super) async fn find() -> Result<Self> {
+        let (java, version) = java().await?;
+        let folder = folders::cache()?.join(format!("kafka-{}", folders::short_hash(POM)));
+        fs::create_dir_all(&folder)?;
+        let jars = folder.join("jars");
+        folders::once(&jars, fetch).await?;
+        let archive = folder.join(format!("{}.jsa", folders::short_hash(&format!("{} {version}", java.display()))));
+        Ok(Self { java, jars, archive })
+    }
+
+    /// The arguments that run one of Kafka's classes.
+    pub(super) fn args(&self, archive_flag: String, class: &str) -> Vec<OsString> {
+        let mut args: Vec<OsString> = FLAGS.into_iter().map(Into::into).collect();
+        args.push(archive_flag.into());
+        // A wildcard would do, but an archive fits only the class path in the order that it was made with.
+        args.extend(["-cp".into(), self.class_path(), class.into()]);
+        args
+    }
+
+    pub(super) fn use_archive(&self) -> String {
+        format!("-XX:SharedArchiveFile={}", self.archive.display())
+    }
+
+    fn class_path(&self) -> OsString {
+        let mut jars: Vec<_> = fs::read_dir(&self.jars).into_iter().flatten().flatten().map(|jar| jar.path()).collect();
+        jars.sort();
+        env::join_paths(jars).unwrap_or_default()
+    }
+}
+
+async fn fetch(jars: PathBuf) -> Result<()> {
+    say("fetching Kafka's jars with mvn (once, 45 MB)");
+    fs::create_dir_all(&jars)?;
+    let pom = jars.join("pom.xml");
+    fs::write(&pom, POM)?;
+    let mut mvn = Command::new("mvn");
+    mvn.args(["-q", "-B", "dependency:copy-dependencies", "-f"]).arg(&pom);
+    mvn.arg(format!("-DoutputDirectory={}", jars.display()));
+    let output = mvn.output().await.context("cannot run mvn: install Maven (Debian: apt-get install maven)")?;
+    if !output.status.success() {
+        let text = [output.stdout, output.stderr].concat();
+        bail!("mvn could not fetch Kafka's jars: {}", String::from_utf8_lossy(&text).trim());
+    }
+    Ok(fs::remove_file(pom)?)
+}
+
+/// The JRE of `JAVA_HOME`, or else of the PATH, with what it says of its version.
+async fn java() -> Result<(PathBuf, String)> {
+    let home = env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
+    let java = home.filter(|java| java.exists()).unwrap_or_else(|| "java".into());
+    let output = Command::new(&java).arg("-version").output().await;
+    let Ok(output) = output else { bail!("no java found, {OLDEST_JAVA} or newer is needed: {HINT}") };
+    let text = String::from_utf8_lossy(&output.stderr).into_owned(); // openjdk version "17.0.15" 2025-04-15
+    let version = text.split('"').nth(1).unwrap_or_default();
+    let major = version.split(['.', '-', '+']).next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_none_or(|major| major < OLDEST_JAVA) {
+        bail!("java {version} ({}) is too old, {OLDEST_JAVA} or newer is needed: {HINT}", java.display());
+    }
+    Ok((java, text))
+}

@@ -1,0 +1,128 @@
+//! `devstack`: Kafka and Postgres for this repository, from the command line.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use devstack::{OwnStack, Stack, folders};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Starts a real Kafka and a real Postgres for this repository.
+///
+/// REEL_KAFKA (bootstrap servers) and REEL_POSTGRES (a superuser's address), when set, name a stack to be used instead.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Commands,
+    /// The data folder; the default lies in /var/tmp.
+    #[arg(long, global = true, env = "REEL_DEVSTACK_DIR")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Commands {
+    /// Start the shared stack if it does not run, and print its addresses.
+    Up,
+    /// Stop the shared stack.
+    Down {
+        /// Remove its topics and databases too.
+        #[arg(long)]
+        delete_data: bool,
+    },
+    /// Say what runs; exit 1 if nothing does.
+    Status,
+    /// Print the shared stack's addresses as shell exports: eval "$(devstack env)".
+    Env,
+    /// Run a command with REEL_KAFKA and REEL_POSTGRES set, on an own stack if none is given or runs.
+    Exec {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    run(Arguments::parse()).await.unwrap_or_else(|error| {
+        eprintln!("devstack: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(Arguments { command, dir }: Arguments) -> Result<ExitCode> {
+    let data = match dir {
+        Some(dir) => {
+            fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            dir.canonicalize()?
+        }
+        None => folders::data()?,
+    };
+    match command {
+        Commands::Up => println!("{}", Stack::shared_in(&data).await?),
+        Commands::Down { delete_data } => {
+            let stopped = Stack::stop_in(&data).await?;
+            println!("{}", if stopped { "stopped" } else { "nothing ran" });
+            if delete_data {
+                fs::remove_dir_all(data.join("shared"))?;
+            }
+        }
+        Commands::Status => {
+            let found = match Stack::given().await? {
+                Some(given) => Some(given),
+                None => Stack::running_in(&data)?,
+            };
+            let Some(stack) = found else {
+                println!("nothing runs");
+                return Ok(ExitCode::FAILURE);
+            };
+            println!("{stack}");
+        }
+        Commands::Env => {
+            for (name, value) in Stack::shared_in(&data).await?.variables() {
+                println!("export {name}='{value}'");
+            }
+        }
+        Commands::Exec { command } => {
+            let found = match Stack::given().await? {
+                Some(given) => Some(given),
+                None => Stack::running_in(&data)?,
+            };
+            if let Some(stack) = found {
+                return exec(&command, &stack).await;
+            }
+            let own = OwnStack::start().await?;
+            return exec(&command, &own.stack()).await;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the command to its end. Ctrl-C reaches it from the terminal by itself; SIGTERM is handed on.
+async fn exec(command: &[String], stack: &Stack) -> Result<ExitCode> {
+    eprintln!("devstack: {stack}");
+    let [mut interrupt, mut terminate] = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    let mut process = Command::new(&command[0]);
+    process.args(&command[1..]).envs(stack.variables());
+    let mut child = process.spawn().with_context(|| format!("cannot run {}", command[0]))?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(code(status?)),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {
+                let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(nix::unistd::Pid::from_raw);
+                if let Some(pid) = pid {
+                    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+                }
+            }
+        }
+    }
+}
+
+/// As a shell says it: 128 and the signal's number for a command that was killed.
+fn code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

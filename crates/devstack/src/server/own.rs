@@ -1,0 +1,122 @@
+//! A server that belongs to one test or one process, and dies with it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use super::launch::Guard;
+use super::ports::Port;
+use super::{DATA, Kind, LOG, Process, State, ready, take_folder};
+use crate::folders;
+
+pub(crate) struct OwnServer<K: Kind> {
+    kind: K,
+    folder: PathBuf,
+    ports: Vec<Port>,
+    running: Option<(Process, Guard)>,
+    /// The lock on a temporary folder, which is removed at the end.
+    temporary: Option<File>,
+}
+
+impl<K: Kind> OwnServer<K> {
+    pub(crate) async fn temporary(kind: K) -> Result<Self> {
+        let (folder, lock) = folders::temporary(K::NAME)?;
+        Self::start(kind, &folder, Some(lock)).await
+    }
+
+    pub(crate) async fn in_folder(kind: K, folder: &Path) -> Result<Self> {
+        Self::start(kind, folder, None).await
+    }
+
+    async fn start(kind: K, folder: &Path, temporary: Option<File>) -> Result<Self> {
+        let (folder, ports) = take_folder::<K>(folder).await?;
+        let mut server = Self { kind, folder, ports, running: None, temporary };
+        if let Err(error) = server.start_again().await {
+            server.keep();
+            return Err(error);
+        }
+        Ok(server)
+    }
+
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        if self.running.is_some() {
+            bail!("{} runs already: stop or kill it first", K::NAME);
+        }
+        let ports: Vec<_> = self.ports.iter().map(|port| port.number).collect();
+        let launch = self.kind.prepare(&self.folder, &ports).await?;
+        let (process, guard) = launch.owned(&self.folder)?;
+        State { pid: process.pid, ports }.write(&self.folder)?;
+        self.running = Some((process.clone(), guard));
+        ready::<K>(&process, &self.folder, self.port()).await
+    }
+
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        let (process, guard) = self.running.take().with_context(|| format!("{} does not run", K::NAME))?;
+        process.signal_all(Signal::SIGCONT)?;
+        process.signal(K::STOP)?;
+        process.ended().await?;
+        guard.end();
+        Ok(())
+    }
+
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        let (process, guard) = self.running.take().with_context(|| format!("{} does not run", K::NAME))?;
+        process.kill_all().await?;
+        guard.end();
+        Ok(())
+    }
+
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.process()?.signal_all(Signal::SIGSTOP)
+    }
+
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.process()?.signal_all(Signal::SIGCONT)
+    }
+
+    /// The data folder of the stopped server.
+    pub(crate) fn data_at_rest(&self) -> Result<PathBuf> {
+        if self.running.is_some() {
+            bail!("{} runs: stop or kill it before its data is copied", K::NAME);
+        }
+        Ok(self.folder.join(DATA))
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.ports[0].number
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join(LOG)
+    }
+
+    fn process(&self) -> Result<&Process> {
+        Ok(&self.running.as_ref().with_context(|| format!("{} does not run", K::NAME))?.0)
+    }
+
+    /// Lets a temporary folder stay, so that its log can be read.
+    fn keep(&mut self) {
+        if self.temporary.take().is_some() {
+            let _ = folders::keep(&self.folder);
+            crate::say(&format!("the log of {} is kept: {}", K::NAME, self.log().display()));
+        }
+    }
+}
+
+impl<K: Kind> Drop for OwnServer<K> {
+    fn drop(&mut self) {
+        if let Some((process, guard)) = self.running.take() {
+            guard.end();
+            let _ = process.signal_all(Signal::SIGKILL);
+        }
+        if std::thread::panicking() || std::env::var_os("REEL_KEEP").is_some() {
+            self.keep();
+        }
+        if self.temporary.is_some() && fs::remove_dir_all(&self.folder).is_err() {
+            // A last child may have written into it; it is gone by now.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}

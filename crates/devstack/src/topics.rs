@@ -1,0 +1,71 @@
+//! Topics of tests that share one broker: kept apart by a prefix.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A short prefix that nobody else has: `t4k9x2m7q-`, to be followed by the topic's name.
+pub fn unique_prefix() -> String {
+    let tail: String = (0..8).map(|_| fastrand::char('a'..='z')).collect();
+    format!("t{tail}-")
+}
+
+/// Deletes all topics whose names begin with `prefix`, and says how many they were.
+///
+/// # Errors
+/// If the prefix is empty, or the broker does not answer in 10 seconds, or refuses to delete one.
+pub async fn delete_with_prefix(bootstrap: &str, prefix: &str) -> Result<usize> {
+    anyhow::ensure!(!prefix.is_empty(), "an empty prefix would delete all topics");
+    let admin = admin(bootstrap)?;
+    let names = names(bootstrap, prefix).await?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
+    for result in admin.delete_topics(&names, &options).await? {
+        result.map_err(|(topic, code)| anyhow::anyhow!("cannot delete topic {topic}: {code}"))?;
+    }
+    Ok(names.len())
+}
+
+/// The topics whose names begin with `prefix`.
+///
+/// # Errors
+/// If the broker does not answer in 10 seconds.
+pub async fn names(bootstrap: &str, prefix: &str) -> Result<Vec<String>> {
+    let (admin, prefix) = (admin(bootstrap)?, prefix.to_owned());
+    let names = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(None, LIMIT)?;
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        anyhow::Ok(names.filter(|name| name.starts_with(&prefix)).collect())
+    });
+    names.await?.with_context(|| format!("kafka at {bootstrap} does not answer"))
+}
+
+/// Asks whether a topic could be created now, without creating it: what a broker can do last when it starts.
+pub(crate) async fn could_be_created(bootstrap: &str) -> Result<()> {
+    let limit = Duration::from_secs(3);
+    let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit)).validate_only(true);
+    let name = unique_prefix();
+    let topic = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
+    for result in admin(bootstrap)?.create_topics([&topic], &options).await? {
+        if let Err((_, code)) = result {
+            bail!("a topic could not be created: {code}");
+        }
+    }
+    Ok(())
+}
+
+fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
+    config.set_log_level(RDKafkaLogLevel::Emerg); // a broker that is not up yet is nothing to log
+    Ok(config.create()?)
+}

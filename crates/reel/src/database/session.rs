@@ -1,0 +1,59 @@
+//! Sessions that block nobody for long: a process that is paused inside a transaction loses it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+
+/// Makes the sessions of one service.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    options: PgConnectOptions,
+}
+
+/// The longest that a session may sit idle in a transaction, however long the lease.
+const LONGEST_IDLE: Duration = Duration::from_secs(2);
+/// How long a step waits for a row.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Sessions {
+    /// For the database at `url`, with time-outs that fit a lease.
+    ///
+    /// # Errors
+    /// Where the url is none.
+    pub fn new(url: &str, name: &str, lease: Duration) -> sqlx::Result<Self> {
+        let idle = (lease * 2 / 5).min(LONGEST_IDLE);
+        let milliseconds = |duration: Duration| duration.as_millis().to_string();
+        let options = PgConnectOptions::from_str(url)?
+            .application_name(name)
+            .options([
+                ("idle_in_transaction_session_timeout", milliseconds(idle)),
+                ("tcp_user_timeout", milliseconds(idle * 2)),
+                ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
+                ("TimeZone", "UTC".to_owned()),
+            ])
+            .log_statements(tracing::log::LevelFilter::Trace)
+            .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
+        Ok(Self { options })
+    }
+
+    /// A pool; it connects when it is asked.
+    #[must_use]
+    pub fn pool(&self, connections: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false) // a round trip for each step; a lost connection is found by its use
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// A connection of its own.
+    ///
+    /// # Errors
+    /// Where the database does not answer.
+    pub async fn connect(&self) -> sqlx::Result<PgConnection> {
+        PgConnection::connect_with(&self.options).await
+    }
+}

@@ -1,0 +1,114 @@
+//! Dead letters (law 8): what cannot be handled is kept by its place, in the same transaction, and parks its key. The
+//! bytes stay in the input, whose journal keeps everything.
+
+use std::collections::HashSet;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::deadlines::Due;
+use crate::model::Partition;
+use crate::wire::{Cause, Parked};
+
+/// A message that could not be handled.
+#[derive(Debug, Clone)]
+pub(crate) struct DeadLetter {
+    pub(crate) partition: Partition,
+    pub(crate) place: Place,
+    pub(crate) key: Option<String>,
+    pub(crate) name: String,
+    pub(crate) reason: String,
+}
+
+/// Where the message lies.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// A numbered input.
+    Numbered(Cause),
+    /// A record that is no event of ours: its topic and offset.
+    Unnumbered(String, i64),
+    /// A deadline, with the command that it wanted decided.
+    Deadline(serde_json::Value),
+}
+
+impl DeadLetter {
+    /// A deadline whose command cannot be decided: it waits for the operator.
+    pub(crate) fn of_deadline(due: &Due, reason: String) -> Self {
+        Self {
+            partition: Partition(due.partition),
+            place: Place::Deadline(due.command.clone()),
+            key: Some(due.key.clone()),
+            name: due.name.clone(),
+            reason,
+        }
+    }
+}
+
+/// Keeps dead letters. One that is there already, because its input was held and read again, is not kept twice.
+pub(crate) async fn keep(connection: &mut PgConnection, letters: &[DeadLetter]) -> sqlx::Result<()> {
+    for letter in letters {
+        let (topic, generation, number, offset, command) = match &letter.place {
+            Place::Numbered(cause) => (Some(&cause.topic), Some(cause.generation), Some(cause.number), Some(cause.offset), None),
+            Place::Unnumbered(topic, offset) => (Some(topic), None, None, Some(*offset), None),
+            Place::Deadline(command) => (None, None, None, None, Some(command)),
+        };
+        sqlx::query(
+            "insert into reel.dead_letters (id, partition, topic, generation, number, \"offset\", key, type, command, reason)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict on constraint dead_letters_once do nothing",
+        )
+        .bind(Uuid::now_v7())
+        .bind(letter.partition.0)
+        .bind(topic)
+        .bind(generation)
+        .bind(number)
+        .bind(offset)
+        .bind(&letter.key)
+        .bind(&letter.name)
+        .bind(command)
+        .bind(&letter.reason)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Parks messages behind their keys, in this order. The fold of `reel.parked`.
+pub(crate) async fn park(connection: &mut PgConnection, parked: &[(String, Parked)]) -> sqlx::Result<()> {
+    for (key, message) in parked {
+        sqlx::query(
+            "insert into reel.parked (partition, key, topic, generation, number, \"offset\", type, reason)
+             values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
+        )
+        .bind(message.partition)
+        .bind(key)
+        .bind(&message.topic)
+        .bind(message.generation)
+        .bind(message.number)
+        .bind(message.offset)
+        .bind(&message.message_type)
+        .bind(&message.reason)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Takes a message out of the park. The fold of `reel.released`.
+pub(crate) async fn release(connection: &mut PgConnection, cause: (&str, i32, i64, i64)) -> sqlx::Result<()> {
+    let (topic, partition, generation, number) = cause;
+    sqlx::query("delete from reel.parked where topic = $1 and partition = $2 and generation = $3 and number = $4")
+        .bind(topic)
+        .bind(partition)
+        .bind(generation)
+        .bind(number)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The keys that are parked in these lanes.
+pub(crate) async fn parked_keys(connection: &mut PgConnection, lanes: &[i32]) -> sqlx::Result<HashSet<String>> {
+    let keys: Vec<String> =
+        sqlx::query_scalar("select distinct key from reel.parked where partition = any($1)").bind(lanes).fetch_all(connection).await?;
+    Ok(keys.into_iter().collect())
+}

@@ -1,0 +1,109 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::runtime::Refused;
+
+/// After how many seconds a refused command may be tried again.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// An error response. Its `type` is `/problems/<name>` and stable: clients may rely on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    status: StatusCode,
+    name: &'static str,
+    title: &'static str,
+    detail: String,
+    members: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem of the type `name`, in kebab case.
+    pub fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, name, title, detail: detail.into(), members: Map::new() }
+    }
+
+    /// The request names something that is not allowed: 400, with the field.
+    pub fn invalid(field: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid", detail).with("field", json!(field))
+    }
+
+    /// There is no such thing: 404.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// The `Idempotency-Key` was used before with another request: 422, as the IETF draft has it.
+    pub fn key_reused() -> Self {
+        let detail = "this Idempotency-Key was used before with another request; take a new key for a new request";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key was used for another request", detail)
+    }
+
+    /// The service cannot take it now: 503 with `Retry-After`.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again later", detail)
+    }
+
+    /// Something failed that is not the client's doing: 500. What it was stands in the log, not in the answer.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something failed here",
+            "the request may be sent again; nothing is done twice",
+        )
+    }
+
+    /// Adds a member.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.members.insert(name.to_owned(), value);
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = self.members;
+        body.insert("type".into(), json!(format!("/problems/{}", self.name)));
+        body.insert("title".into(), json!(self.title));
+        body.insert("status".into(), json!(self.status.as_u16()));
+        body.insert("detail".into(), json!(self.detail));
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], Value::Object(body).to_string()).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}
+
+impl<R: std::error::Error + Into<Problem>> From<Refused<R>> for Problem {
+    fn from(refused: Refused<R>) -> Self {
+        match refused {
+            Refused::Rejected(rejection) => rejection.into(),
+            Refused::Closed(_) | Refused::Busy(_) => Self::unavailable(refused.to_string()),
+            Refused::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", refused.to_string())
+            }
+            Refused::Failed(_) => Self::internal(),
+        }
+    }
+}
+
+/// A query outside any step failed: it is logged here, once.
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        tracing::warn!(error = %error, "a query failed");
+        Self::unavailable("the database does not answer")
+    }
+}

@@ -1,0 +1,106 @@
+//! How clients of librdkafka are configured.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+
+/// Where Kafka is, and how the clients of one service reach it.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// The service's group id: its committed offsets are a hint for lag tools, never a truth.
+    pub group: String,
+    /// What stands before the name of each topic of a deployment.
+    pub prefix: String,
+    /// Any property of librdkafka, for TLS, SASL and tuning. They win over ours.
+    pub properties: Vec<(String, String)>,
+}
+
+/// At most one of the same complaints in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+impl Kafka {
+    /// The name that the broker knows a topic by.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    pub(crate) fn client(&self) -> ClientConfig {
+        self.with(&[])
+    }
+
+    /// A consumer that only ever gets assigned what a lane owns. A truncated log is a loss, not a place to start.
+    pub(crate) fn consumer(&self) -> ClientConfig {
+        self.with(&[
+            ("group.id", &self.group),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("fetch.queue.backoff.ms", "5"),
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.error.backoff.ms", "100"),
+            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.message.max.bytes", "1048576"),
+            ("allow.auto.create.topics", "false"),
+            ("isolation.level", "read_uncommitted"),
+        ])
+    }
+
+    /// A producer that keeps the order and never gives up on its own.
+    pub(crate) fn producer(&self) -> ClientConfig {
+        self.with(&[
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("message.timeout.ms", "0"),
+            ("linger.ms", "1"),
+            ("message.max.bytes", "1048588"),
+            ("queue.buffering.max.messages", "200000"),
+            ("queue.buffering.max.kbytes", "65536"),
+            ("compression.type", "lz4"),
+        ])
+    }
+
+    fn with(&self, ours: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("client.id", &self.group);
+        config.set("topic.metadata.refresh.interval.ms", "10000").set("reconnect.backoff.max.ms", "1000");
+        for (name, value) in ours {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set_log_level(RDKafkaLogLevel::Error);
+        config
+    }
+}
+
+/// A client context that tells librdkafka's complaints once in a while instead of flooding the log.
+#[derive(Debug, Default)]
+pub struct Quiet {
+    last: Mutex<Option<(String, Instant)>>,
+}
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let text = error.to_string();
+        let Ok(mut last) = self.last.lock() else { return };
+        if last.as_ref().is_none_or(|(before, at)| *before != text || at.elapsed() > COMPLAIN_EVERY) {
+            tracing::warn!(error = %error, reason, "kafka complains");
+            *last = Some((text, Instant::now()));
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}

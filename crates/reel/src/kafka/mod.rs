@@ -1,0 +1,13 @@
+//! Kafka as the toolkit uses it: clients, records, topics, reading a range, taking in the inputs of the lanes.
+
+mod client;
+mod intake;
+mod reader;
+mod record;
+mod topics;
+
+pub use client::{Kafka, Quiet};
+pub(crate) use intake::{Intake, Taken};
+pub use reader::{ReadError, Reader};
+pub use record::Record;
+pub use topics::{TopicError, Topics};

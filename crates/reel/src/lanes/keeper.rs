@@ -1,0 +1,364 @@
+//! The keeper of a replica: renews its leases, takes and opens lanes, hands them over, and drops those that were lost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::lease::{Grant, Identity, LeaseError, View};
+use super::opening::{self, OpenLane, OpeningError};
+use super::share::share;
+use crate::database::{Failure, Run};
+use crate::model::{Partition, Service};
+use crate::outbox::{RelayHandle, RelayLane};
+use crate::replica::Replica;
+use crate::runtime::Gate;
+use crate::step::{Stored, ToStep};
+
+/// How often leases are renewed at least, and how often while something is to be changed.
+const RENEW_AT_MOST: Duration = Duration::from_millis(500);
+const RENEW_SOON: Duration = Duration::from_millis(50);
+/// The pauses between tries to open a lane: from the first, doubling, up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// What the keeper is told.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// A lane was taken and opened, or why not.
+    Opened { partition: Partition, grant: Option<Grant>, result: Result<Box<OpenLane>, OpeningError> },
+    /// A write under this token was refused: the lane is another's.
+    Lost { partition: Partition, token: Uuid },
+    /// Somebody else wrote to the lane's partition, or a record was refused.
+    Reopen { partition: Partition, token: Uuid },
+    /// A lane was handed over.
+    Left { partition: Partition },
+    /// The database says that lanes are closed, or answers again: look soon.
+    Closed,
+    /// An input was truncated or made anew under its reader.
+    InputsBroken,
+}
+
+/// A lane as this replica holds it.
+struct Held {
+    grant: Option<Grant>,
+    state: LaneState,
+    /// How often it was opened anew without success.
+    tries: u32,
+    task: Option<AbortHandle>,
+}
+
+/// What a replica does with a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaneState {
+    /// It is being taken and opened.
+    Opening,
+    /// It works.
+    Open,
+    /// It works, but its relay waits until it is opened anew.
+    Reopening,
+    /// It is being handed over.
+    Leaving,
+    /// It stands still until an operator has looked.
+    Stopped(String),
+}
+
+/// Keeps the lanes of one replica.
+pub(crate) struct Keeper<S: Service> {
+    replica: Arc<Replica<S>>,
+    identity: Identity,
+    gate: Arc<Gate>,
+    step: mpsc::UnboundedSender<ToStep>,
+    relay: RelayHandle,
+    notices: mpsc::UnboundedSender<Notice>,
+    lanes: BTreeMap<Partition, Held>,
+    connection: Option<PgConnection>,
+    run: Option<Run>,
+}
+
+/// The keeper cannot go on, and so the process ends.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct KeeperStopped(#[from] LeaseError);
+
+impl<S: Service<State: Stored>> Keeper<S> {
+    pub(crate) fn new(
+        replica: Arc<Replica<S>>,
+        lease: Duration,
+        gate: Arc<Gate>,
+        step: mpsc::UnboundedSender<ToStep>,
+        relay: RelayHandle,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> Self {
+        let identity = Identity { instance: replica.instance.clone(), incarnation: Uuid::now_v7(), lease };
+        Self { replica, identity, gate, step, relay, notices, lanes: BTreeMap::new(), connection: None, run: None }
+    }
+
+    /// Keeps the lanes until it is told to stop; then it hands all of them over.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Notice>, stop: CancellationToken) -> Result<(), KeeperStopped> {
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(notice) = inbox.recv() => {
+                    pause = if matches!(notice, Notice::Opened { .. }) { Duration::ZERO } else { RENEW_SOON };
+                    self.hear(notice);
+                    while let Ok(notice) = inbox.try_recv() {
+                        self.hear(notice);
+                    }
+                }
+                () = tokio::time::sleep(pause) => match self.renew().await {
+                    Ok(settled) => pause = if settled { RENEW_AT_MOST.min(self.identity.lease / 4) } else { RENEW_SOON },
+                    Err(LeaseError::Database(error)) => {
+                        self.complain(&error);
+                        pause = RENEW_AT_MOST.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+            }
+            self.show();
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Renews, compares with the others, and takes or gives lanes. Whether nothing is left to change.
+    async fn renew(&mut self) -> Result<bool, LeaseError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.replica.sessions.connect().await?,
+        };
+        let tokens: Vec<Uuid> = self.lanes.values().filter_map(|held| held.grant.as_ref()).map(|grant| grant.token).collect();
+        if self.run.is_none() {
+            Identity::prepare(&mut connection, S::NAME, &self.replica.inputs, self.replica.partitions).await?;
+        }
+        let view = self.identity.renew(&mut connection, &tokens).await?;
+        if self.run.as_ref().is_some_and(|run| *run != view.run) {
+            tracing::warn!(run = %view.run, "the database is in another run; all lanes are opened anew");
+            Identity::prepare(&mut connection, S::NAME, &self.replica.inputs, self.replica.partitions).await?;
+        }
+        self.run = Some(view.run.clone());
+        self.connection = Some(connection);
+        let lost: Vec<Partition> = self
+            .lanes
+            .iter()
+            .filter(|(_, held)| held.grant.as_ref().is_some_and(|grant| !view.held.contains(&grant.token)))
+            .map(|(partition, _)| *partition)
+            .collect();
+        for partition in lost {
+            self.drop_lane(partition);
+        }
+        if view.all_open {
+            self.gate.open();
+        } else {
+            self.gate.lanes_closed();
+        }
+        Ok(self.change(&view) && view.all_open)
+    }
+
+    fn change(&mut self, view: &View) -> bool {
+        let mine: Vec<Partition> = self.lanes.keys().copied().collect();
+        let change = share(&self.identity.instance, &mine, &view.leases, &view.live);
+        for partition in &change.take {
+            let task = self.spawn_opening(*partition, None, view.run.clone(), 0);
+            self.lanes.insert(*partition, Held { grant: None, state: LaneState::Opening, tries: 0, task: Some(task) });
+        }
+        let leaving = self.lanes.values().any(|held| held.state == LaneState::Leaving);
+        if let Some(partition) = change.give.filter(|_| !leaving) {
+            self.hand_over(partition);
+        }
+        change.take.is_empty() && change.give.is_none() && !leaving && self.lanes.values().all(|held| held.state != LaneState::Opening)
+    }
+
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::Opened { partition, grant, result } => self.opened(partition, grant, result),
+            Notice::Lost { partition, token } => {
+                if self.holds(partition, token) {
+                    tracing::warn!(%partition, "the lane is another's now");
+                    self.drop_lane(partition);
+                }
+            }
+            Notice::Reopen { partition, token } => {
+                if self.holds(partition, token)
+                    && let Some(run) = self.run.clone()
+                    && let Some(held) = self.lanes.get(&partition).filter(|held| held.state == LaneState::Open)
+                {
+                    let tries = held.tries + 1;
+                    let task = self.spawn_opening(partition, held.grant.clone(), run, tries);
+                    if let Some(held) = self.lanes.get_mut(&partition) {
+                        (held.state, held.tries, held.task) = (LaneState::Reopening, tries, Some(task));
+                    }
+                }
+            }
+            Notice::Left { partition } => drop(self.lanes.remove(&partition)),
+            Notice::Closed => {}
+            Notice::InputsBroken => {
+                tracing::error!("an input does not hold what is to be read next: it was truncated or made anew; its lanes are checked");
+                for partition in self.lanes.keys().copied().collect::<Vec<_>>() {
+                    if self.lanes.get(&partition).is_some_and(|held| held.state == LaneState::Open) {
+                        self.drop_lane(partition);
+                    }
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, partition: Partition, grant: Option<Grant>, result: Result<Box<OpenLane>, OpeningError>) {
+        let Some(held) = self.lanes.get_mut(&partition) else { return };
+        match result {
+            Ok(lane) => {
+                let relayed = RelayLane { grant: lane.grant.clone(), generation: lane.generation, next_seq: lane.next_seq };
+                self.relay.join(relayed);
+                held.grant = Some(lane.grant.clone());
+                if held.state == LaneState::Opening {
+                    tracing::info!(%partition, generation = lane.generation, "lane opened");
+                    let _ = self.step.send(ToStep::Join(*lane));
+                }
+                held.state = LaneState::Open;
+            }
+            Err(OpeningError::Stopped(reason)) => {
+                tracing::error!(%partition, reason, "LANE STOPPED: an operator has to look");
+                let grant = grant.or_else(|| held.grant.clone());
+                self.drop_lane(partition);
+                self.lanes.insert(partition, Held { grant, state: LaneState::Stopped(reason), tries: 0, task: None });
+            }
+            Err(_) => self.drop_lane(partition),
+        }
+    }
+
+    fn holds(&self, partition: Partition, token: Uuid) -> bool {
+        self.lanes.get(&partition).and_then(|held| held.grant.as_ref()).is_some_and(|grant| grant.token == token)
+    }
+
+    /// Takes a lane out of the step and the relay at once.
+    fn drop_lane(&mut self, partition: Partition) {
+        let Some(held) = self.lanes.remove(&partition) else { return };
+        if let Some(task) = held.task {
+            task.abort();
+        }
+        if let Some(grant) = held.grant {
+            let (done, _) = oneshot::channel();
+            let _ = self.step.send(ToStep::Leave { partition, token: grant.token, done });
+            drop(self.relay.leave(partition, grant.token, false));
+        }
+    }
+
+    /// Takes a lane, unless it is held already, and opens it; what passes is tried again.
+    fn spawn_opening(&self, partition: Partition, grant: Option<Grant>, run: Run, tries: u32) -> AbortHandle {
+        let (replica, identity, notices) = (self.replica.clone(), self.identity.clone(), self.notices.clone());
+        let task = tokio::spawn(async move {
+            let (mut grant, mut tries) = (grant, tries);
+            let result = loop {
+                if tries > 0 {
+                    tokio::time::sleep(RETRY.0.saturating_mul(1 << tries.min(6)).min(RETRY.1)).await;
+                }
+                match take_and_open(&replica, &identity, partition, &run, &mut grant).await {
+                    Ok(lane) => break Ok(Box::new(lane)),
+                    Err(error @ (OpeningError::Lost | OpeningError::Stopped(_))) => break Err(error),
+                    Err(OpeningError::Database(error)) if Failure::of(&error) == Failure::Broken => {
+                        break Err(OpeningError::Stopped(error.to_string()));
+                    }
+                    Err(error) => {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                        tracing::debug!(%partition, error = %error, cause, "opening is tried again");
+                        tries += 1;
+                        if tries % 10 == 5 {
+                            tracing::warn!(%partition, tries, error = %error, cause, "a lane could not be opened yet");
+                        }
+                    }
+                }
+            };
+            let _ = notices.send(Notice::Opened { partition, grant, result });
+        });
+        task.abort_handle()
+    }
+
+    /// Hands a lane over between two batches: the step lets it go, the relay sends what is committed, the lease ends.
+    fn hand_over(&mut self, partition: Partition) {
+        let Some(held) = self.lanes.get_mut(&partition).filter(|held| held.state == LaneState::Open) else { return };
+        let Some(grant) = held.grant.clone() else { return };
+        tracing::info!(%partition, "handing the lane over");
+        held.state = LaneState::Leaving;
+        let (step, relay, notices, replica) = (self.step.clone(), self.relay.clone(), self.notices.clone(), self.replica.clone());
+        tokio::spawn(async move {
+            leave(&replica, &step, &relay, &grant).await;
+            let _ = notices.send(Notice::Left { partition });
+        });
+    }
+
+    /// Hands all lanes over and leaves the circle.
+    async fn stop(&mut self) {
+        let mut leaving = Vec::new();
+        for held in std::mem::take(&mut self.lanes).into_values() {
+            if let Some(task) = held.task {
+                task.abort();
+            }
+            if let Some(grant) = held.grant {
+                let (step, relay, replica) = (self.step.clone(), self.relay.clone(), self.replica.clone());
+                leaving.push(tokio::spawn(async move { leave(&replica, &step, &relay, &grant).await }));
+            }
+        }
+        futures_util::future::join_all(leaving).await;
+        if let Ok(mut connection) = self.replica.sessions.connect().await
+            && let Err(error) = self.identity.leave(&mut connection).await
+        {
+            tracing::debug!(error = %error, "the lease runs out by itself");
+        }
+    }
+
+    fn complain(&mut self, error: &sqlx::Error) {
+        let missing = error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .is_some_and(|code| matches!(code.as_ref(), "42P01" | "3F000" | "42883"));
+        if self.gate.closed().is_none() || self.run.is_none() {
+            if missing {
+                tracing::error!("the database has no tables yet: run `{} migrate`, or start with --migrate", S::NAME);
+            } else {
+                tracing::warn!(error = %error, "leases cannot be renewed: the database does not answer");
+            }
+        }
+        let reason = if missing { "its database has no tables yet" } else { "the database does not answer" };
+        self.gate.set(Some(reason.into()));
+    }
+
+    fn show(&self) {
+        self.gate.set_lanes(self.lanes.iter().map(|(partition, held)| (partition.0, held.state.clone())).collect());
+    }
+}
+
+async fn take_and_open<S: Service<State: Stored>>(
+    replica: &Replica<S>,
+    identity: &Identity,
+    partition: Partition,
+    run: &Run,
+    grant: &mut Option<Grant>,
+) -> Result<OpenLane, OpeningError> {
+    if grant.is_none() {
+        let mut connection = replica.pool.acquire().await?;
+        *grant = identity.take(&mut connection, S::NAME, partition, run).await?;
+    }
+    match grant {
+        Some(grant) => opening::open(replica, grant).await,
+        None => Err(OpeningError::Lost),
+    }
+}
+
+async fn leave<S: Service>(replica: &Replica<S>, step: &mpsc::UnboundedSender<ToStep>, relay: &RelayHandle, grant: &Grant) {
+    let (done, left) = oneshot::channel();
+    let _ = step.send(ToStep::Leave { partition: grant.partition, token: grant.token, done });
+    let _ = left.await;
+    let _ = relay.leave(grant.partition, grant.token, true).await;
+    let released = async {
+        let mut connection = replica.pool.acquire().await?;
+        Identity::release(&mut connection, &[grant.token]).await
+    };
+    if let Err(error) = released.await {
+        tracing::debug!(partition = %grant.partition, error = %error, "the lease runs out by itself");
+    }
+}

@@ -1,0 +1,13 @@
+//! Lanes: one partition number across all topics of a service, with one owner at a time (DESIGN section 3).
+
+mod keeper;
+mod lease;
+mod opening;
+mod position;
+mod share;
+
+pub use keeper::LaneState;
+pub(crate) use keeper::{Keeper, KeeperStopped, Notice};
+pub(crate) use lease::Grant;
+pub(crate) use opening::OpenLane;
+pub use position::{Position, Verdict};

@@ -1,0 +1,62 @@
+//! Messages as the model sees them: a type name, a key, a content.
+
+use std::fmt::{self, Debug, Display};
+
+use crate::wire::{Codec, DecodeError, EncodeError};
+
+/// The key of an event: the id of its saga, or of the entity that it is about. It decides the order and the lane (law 4).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(String);
+
+impl Key {
+    /// A key from its text. A uuid is written as 36 lower-case characters, which is how [`Display`] writes it.
+    pub fn new(text: impl Display) -> Self {
+        Self(text.to_string())
+    }
+
+    /// The key's text, whose UTF-8 bytes are the key of the Kafka record.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Knows its key.
+pub trait Keyed {
+    /// The id of the saga, or of the entity for an event outside any saga.
+    fn key(&self) -> Key;
+}
+
+/// A closed set of event types: what a service publishes, or what it reacts to. Implemented by
+/// [`events!`](crate::events) and [`inputs!`](crate::inputs).
+pub trait Message: Keyed + Debug + Clone + Send + Sync + 'static {
+    /// The types: the topic that carries each (without a deployment's prefix), its name (`ce_type`) and its codec.
+    fn types() -> &'static [(&'static str, &'static str, fn() -> &'static Codec)];
+
+    /// The name of this message's type.
+    fn name(&self) -> &'static str;
+
+    /// Decodes a payload of the type `name`.
+    ///
+    /// # Errors
+    /// Where the type is not in the set or the payload is not of it.
+    fn decode(name: &str, payload: &[u8]) -> Result<Self, DecodeError>;
+}
+
+/// The events that a service publishes, all on its own topic.
+pub trait Event: Message {
+    /// The topic of the service, without a deployment's prefix.
+    const TOPIC: &'static str;
+
+    /// Encodes the payload in the newest version of its schema.
+    ///
+    /// # Errors
+    /// Where the value does not fit its schema.
+    fn encode(&self) -> Result<Vec<u8>, EncodeError>;
+}

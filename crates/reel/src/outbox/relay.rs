@@ -1,0 +1,398 @@
+//! The relay: publishes the outbox of the lanes that this replica owns, in the order of the numbers.
+//!
+//! Rows come from memory right after their commit where they follow on, else from the table. Records of many rows are in
+//! flight at once; the cursor follows the acks. A crash anywhere sends some records again, which every consumer drops.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::cursor::{self, Advance};
+use super::publisher::{Acks, Publisher, SendError, Trouble};
+use super::{Numbered, number, wakeup};
+use crate::database::Sessions;
+use crate::lanes::{Grant, Notice};
+use crate::model::Partition;
+use crate::runtime::Gate;
+
+/// Rows of one lane in one read.
+const READ_ROWS: usize = 1_000;
+/// Rows of one lane in memory that were not sent yet.
+const PENDING_ROWS: usize = 4_000;
+/// Records of one lane that were sent and not acked.
+const IN_FLIGHT: u64 = 10_000;
+/// Bundles of rows from the step that may wait; what does not fit is read from the table.
+const BUNDLES: usize = 256;
+/// The pauses between looking at the table while nothing happens: from the first, doubling, up to the second.
+const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How often cursors are written.
+const CURSOR_EVERY: Duration = Duration::from_millis(25);
+/// How often the backlog is counted.
+const BACKLOG_EVERY: Duration = Duration::from_millis(500);
+/// How long a lane that leaves in peace may take to send what is committed.
+const DRAIN_AT_MOST: Duration = Duration::from_secs(3);
+
+/// How the others reach the relay.
+#[derive(Clone)]
+pub(crate) struct RelayHandle {
+    rows: mpsc::Sender<Vec<Numbered>>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+/// A lane that was opened: where its relay begins.
+#[derive(Debug, Clone)]
+pub(crate) struct RelayLane {
+    pub(crate) grant: Grant,
+    pub(crate) generation: i64,
+    pub(crate) next_seq: i64,
+}
+
+enum Order {
+    Join(RelayLane),
+    Leave { partition: Partition, token: Uuid, drain: bool, done: oneshot::Sender<()> },
+    Look,
+}
+
+/// The relay of one replica.
+pub(crate) struct Relay {
+    publisher: Arc<dyn Outlet>,
+    sessions: Sessions,
+    gate: Arc<Gate>,
+    notices: mpsc::UnboundedSender<Notice>,
+    connection: Option<PgConnection>,
+    lanes: BTreeMap<Partition, Lane>,
+    poll: Duration,
+    polled_at: Instant,
+    cursors_at: Instant,
+    backlog_at: Instant,
+}
+
+struct Lane {
+    grant: Grant,
+    generation: i64,
+    acks: Arc<Acks>,
+    /// The number that is sent next.
+    next_send: i64,
+    sent: u64,
+    /// Rows in memory, from `next_send` on.
+    pending: VecDeque<Numbered>,
+    /// Whether the table may hold rows that are not in memory.
+    behind: bool,
+    /// The number up to which the cursor was written.
+    written: i64,
+    /// Whether it waits to be opened anew.
+    stalled: bool,
+    leaving: Option<(oneshot::Sender<()>, Instant)>,
+}
+
+/// What the relay sends through: the replica's publisher.
+pub(crate) trait Outlet: Send + Sync {
+    fn publisher(&self) -> &Publisher;
+}
+
+impl RelayHandle {
+    /// Rows that were just committed for lanes of this replica.
+    pub(crate) fn committed(&self, rows: Vec<Numbered>) {
+        if self.rows.try_send(rows).is_err() {
+            let _ = self.orders.send(Order::Look);
+        }
+    }
+
+    /// A lane was opened, or opened anew.
+    pub(crate) fn join(&self, lane: RelayLane) {
+        let _ = self.orders.send(Order::Join(lane));
+    }
+
+    /// A lane leaves: at once, or when what is committed was sent. The receiver tells when it has left.
+    pub(crate) fn leave(&self, partition: Partition, token: Uuid, drain: bool) -> oneshot::Receiver<()> {
+        let (done, left) = oneshot::channel();
+        let _ = self.orders.send(Order::Leave { partition, token, drain, done });
+        left
+    }
+}
+
+impl Relay {
+    /// Starts the relay; it ends when the last handle is gone.
+    pub(crate) fn start(
+        publisher: Arc<dyn Outlet>,
+        sessions: Sessions,
+        pool: sqlx::PgPool,
+        gate: Arc<Gate>,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> RelayHandle {
+        let (rows, row_inbox) = mpsc::channel(BUNDLES);
+        let (orders, order_inbox) = mpsc::unbounded_channel();
+        let (woken, woken_inbox) = mpsc::channel(BUNDLES);
+        tokio::spawn(wakeup::listen(pool, woken));
+        let now = Instant::now();
+        let relay = Self {
+            publisher,
+            sessions,
+            gate,
+            notices,
+            connection: None,
+            lanes: BTreeMap::new(),
+            poll: POLL.0,
+            polled_at: now,
+            cursors_at: now,
+            backlog_at: now,
+        };
+        tokio::spawn(relay.run(row_inbox, order_inbox, woken_inbox));
+        RelayHandle { rows, orders }
+    }
+
+    async fn run(
+        mut self,
+        mut rows: mpsc::Receiver<Vec<Numbered>>,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut woken: mpsc::Receiver<Vec<Partition>>,
+    ) {
+        let publisher = self.publisher.clone();
+        loop {
+            let pause = if self.is_busy() { CURSOR_EVERY } else { self.poll.saturating_sub(self.polled_at.elapsed()) };
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order),
+                    None => return,
+                },
+                Some(rows) = rows.recv() => self.take(rows),
+                Some(partitions) = woken.recv() => self.look(&partitions),
+                () = publisher.publisher().acked() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            while let Ok(order) = orders.try_recv() {
+                self.obey(order);
+            }
+            while let Ok(rows) = rows.try_recv() {
+                self.take(rows);
+            }
+            if self.polled_at.elapsed() >= self.poll {
+                self.polled_at = Instant::now();
+                self.poll = (self.poll * 2).min(POLL.1);
+                self.lanes.values_mut().for_each(|lane| lane.behind = true);
+            }
+            if let Err(error) = self.turn().await {
+                if self.connection.take().is_some() {
+                    tracing::warn!(error = %error, "the relay lost its connection to the database and makes a new one");
+                }
+                tokio::time::sleep(POLL.0).await;
+            }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.lanes.values().any(|lane| lane.leaving.is_some() || lane.behind || lane.written < lane.next_send || !lane.pending.is_empty())
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Join(lane) => {
+                let RelayLane { grant, generation, next_seq } = lane;
+                let acks = Arc::new(Acks::new(next_seq, generation));
+                let (pending, leaving) = (VecDeque::new(), None);
+                let lane = Lane {
+                    generation,
+                    acks,
+                    next_send: next_seq,
+                    sent: 0,
+                    pending,
+                    behind: true,
+                    written: next_seq,
+                    stalled: false,
+                    leaving,
+                    grant,
+                };
+                self.lanes.insert(lane.grant.partition, lane);
+            }
+            Order::Leave { partition, token, drain, done } => match self.lanes.get_mut(&partition) {
+                Some(lane) if lane.grant.token == token && drain && !lane.stalled => {
+                    lane.behind = true;
+                    lane.leaving = Some((done, Instant::now() + DRAIN_AT_MOST));
+                }
+                Some(lane) if lane.grant.token == token => drop((self.lanes.remove(&partition), done.send(()))),
+                _ => drop(done.send(())),
+            },
+            Order::Look => self.lanes.values_mut().for_each(|lane| lane.behind = true),
+        }
+    }
+
+    fn look(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            if let Some(lane) = self.lanes.get_mut(partition) {
+                lane.behind = true;
+            }
+        }
+    }
+
+    /// Takes rows from memory where they follow on; where they do not, the table is read.
+    fn take(&mut self, rows: Vec<Numbered>) {
+        for row in rows {
+            if let Some(lane) = self.lanes.get_mut(&row.partition) {
+                lane.take(row);
+            }
+        }
+    }
+
+    /// One turn: read what is missing, send, see what was acked, write the cursors.
+    async fn turn(&mut self) -> sqlx::Result<()> {
+        self.send();
+        self.read().await?;
+        self.send();
+        self.settle().await?;
+        self.count_backlog().await
+    }
+
+    async fn read(&mut self) -> sqlx::Result<()> {
+        let wanted: Vec<(Partition, i64)> =
+            self.lanes.iter().filter(|(_, lane)| lane.wants_rows()).map(|(partition, lane)| (*partition, lane.next_row())).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let limit = i64::try_from(READ_ROWS).unwrap_or(i64::MAX);
+        let rows = number::read(self.connect().await?, &wanted, limit).await?;
+        if !rows.is_empty() {
+            self.poll = POLL.0;
+        }
+        let mut counts: BTreeMap<Partition, usize> = wanted.iter().map(|(partition, _)| (*partition, 0)).collect();
+        for row in rows {
+            *counts.entry(row.partition).or_default() += 1;
+            if let Some(lane) = self.lanes.get_mut(&row.partition) {
+                lane.pending.push_back(row);
+            }
+        }
+        for (partition, count) in counts {
+            if let Some(lane) = self.lanes.get_mut(&partition) {
+                lane.behind = count == READ_ROWS;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        for lane in self.lanes.values_mut() {
+            while let Some(row) = lane.pending.front().filter(|_| lane.may_send()) {
+                match self.publisher.publisher().send(row, lane.generation, &lane.acks) {
+                    Ok(()) => {
+                        lane.next_send = row.seq + 1;
+                        lane.sent += 1;
+                        lane.pending.pop_front();
+                    }
+                    Err(SendError::Full) => return,
+                    Err(SendError::Refused(error)) => {
+                        stall(lane, &Trouble::Refused(error), &self.notices);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows the acks: writes cursors once in a while, has lanes opened anew, lets lanes go.
+    async fn settle(&mut self) -> sqlx::Result<()> {
+        let mut advances = Vec::new();
+        let urgent = self.cursors_at.elapsed() >= CURSOR_EVERY;
+        for lane in self.lanes.values_mut() {
+            let acked = lane.acks.get();
+            if let Some(trouble) = acked.trouble.filter(|_| !lane.stalled) {
+                if let Trouble::Refused(error) = &trouble {
+                    self.publisher.publisher().renew_after(error.clone());
+                }
+                stall(lane, &trouble, &self.notices);
+            }
+            // Where somebody else wrote in between, the lane is opened anew before its cursor moves again.
+            if acked.next_seq > lane.written && !lane.stalled && urgent {
+                advances.push(Advance { grant: lane.grant.clone(), seq: acked.next_seq, next_offset: acked.last_offset + 1 });
+            }
+        }
+        if !advances.is_empty() {
+            self.cursors_at = Instant::now();
+            let lost = cursor::advance(self.connect().await?, &advances).await?;
+            for advance in advances {
+                let partition = advance.grant.partition;
+                if lost.contains(&partition) {
+                    self.lanes.remove(&partition);
+                    let _ = self.notices.send(Notice::Lost { partition, token: advance.grant.token });
+                } else if let Some(lane) = self.lanes.get_mut(&partition) {
+                    lane.written = advance.seq;
+                }
+            }
+        }
+        let now = Instant::now();
+        let left: Vec<Partition> = self.lanes.iter().filter(|(_, lane)| lane.may_leave(now)).map(|(partition, _)| *partition).collect();
+        for partition in left {
+            if let Some((done, _)) = self.lanes.remove(&partition).and_then(|lane| lane.leaving) {
+                let _ = done.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn count_backlog(&mut self) -> sqlx::Result<()> {
+        if self.backlog_at.elapsed() < BACKLOG_EVERY {
+            return Ok(());
+        }
+        self.backlog_at = Instant::now();
+        let backlog: i64 = sqlx::query_scalar(
+            "select coalesce(sum(head.next_seq - cursor.seq), 0)::bigint from reel.heads as head join reel.cursors as cursor using (partition)",
+        )
+        .fetch_one(self.connect().await?)
+        .await?;
+        self.gate.set_backlog(usize::try_from(backlog).unwrap_or(0));
+        Ok(())
+    }
+
+    /// The relay's own connection, whose commits need not be durable: it only ever writes cursors.
+    async fn connect(&mut self) -> sqlx::Result<&mut PgConnection> {
+        if self.connection.is_none() {
+            let mut connection = self.sessions.connect().await?;
+            sqlx::query("set synchronous_commit = off").execute(&mut connection).await?;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+}
+
+impl Lane {
+    /// The number of the first row that is not in memory.
+    fn next_row(&self) -> i64 {
+        self.pending.back().map_or(self.next_send, |row| row.seq + 1)
+    }
+
+    fn take(&mut self, row: Numbered) {
+        let next = self.next_row();
+        if row.seq == next && !self.behind && self.pending.len() < PENDING_ROWS {
+            self.pending.push_back(row);
+        } else if row.seq >= next {
+            self.behind = true;
+        }
+    }
+
+    fn wants_rows(&self) -> bool {
+        self.behind && !self.stalled && self.pending.len() < PENDING_ROWS / 2
+    }
+
+    fn may_send(&self) -> bool {
+        !self.stalled && self.sent - self.acks.get().answered < IN_FLIGHT
+    }
+
+    fn may_leave(&self, now: Instant) -> bool {
+        let drained = !self.behind && self.pending.is_empty() && self.written == self.next_send;
+        self.leaving.as_ref().is_some_and(|(_, until)| drained || self.stalled || *until <= now)
+    }
+}
+
+fn stall(lane: &mut Lane, trouble: &Trouble, notices: &mpsc::UnboundedSender<Notice>) {
+    let partition = lane.grant.partition;
+    match trouble {
+        Trouble::Jumped { expected, found } => {
+            tracing::warn!(%partition, expected, found, "somebody else wrote to our topic; the lane is opened anew");
+        }
+        Trouble::Refused(error) => tracing::warn!(%partition, error = %error, "a record was refused; the lane is opened anew"),
+    }
+    lane.stalled = true;
+    let _ = notices.send(Notice::Reopen { partition, token: lane.grant.token });
+}

@@ -1,0 +1,78 @@
+//! Wakes the relay of another replica after commands were committed here for its lanes: a coalesced NOTIFY on a connection
+//! of its own, never in the business transaction. It may be lost; the relay polls behind it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::mpsc;
+
+use crate::database::Sessions;
+use crate::model::Partition;
+
+const CHANNEL: &str = "reel_outbox";
+/// Partitions of commits in this time are told together.
+const COALESCE: Duration = Duration::from_millis(2);
+const RECONNECT: Duration = Duration::from_millis(500);
+
+/// Tells other replicas of new rows for their lanes.
+#[derive(Debug, Clone)]
+pub(crate) struct Wakeup {
+    sender: mpsc::UnboundedSender<Partition>,
+}
+
+impl Wakeup {
+    /// Starts the task that tells; it ends with the last handle.
+    pub(crate) fn start(sessions: Sessions) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(tell(sessions, receiver));
+        Self { sender }
+    }
+
+    pub(crate) fn notify(&self, partitions: impl Iterator<Item = Partition>) {
+        for partition in partitions {
+            let _ = self.sender.send(partition);
+        }
+    }
+}
+
+async fn tell(sessions: Sessions, mut receiver: mpsc::UnboundedReceiver<Partition>) {
+    let mut connection: Option<PgConnection> = None;
+    while let Some(first) = receiver.recv().await {
+        tokio::time::sleep(COALESCE).await;
+        let mut partitions = BTreeSet::from([first]);
+        while let Ok(partition) = receiver.try_recv() {
+            partitions.insert(partition);
+        }
+        let text = partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        if connection.is_none() {
+            connection = sessions.connect().await.ok();
+        }
+        let Some(open) = &mut connection else { continue };
+        if sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(text).execute(open).await.is_err() {
+            connection = None;
+        }
+    }
+}
+
+/// Listens, and passes on which partitions have new rows. Ends when nobody takes them.
+pub(super) async fn listen(pool: PgPool, woken: mpsc::Sender<Vec<Partition>>) {
+    while !woken.is_closed() {
+        let listening = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(CHANNEL).await?;
+            while let Some(notification) = listener.try_recv().await? {
+                let partitions = notification.payload().split(',').filter_map(|text| text.parse().ok()).map(Partition).collect();
+                if woken.send(partitions).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<_, sqlx::Error>(())
+        };
+        if let Err(error) = listening.await {
+            tracing::debug!(error = %error, "nobody listens for other replicas' commits; the relay polls");
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}

@@ -1,0 +1,44 @@
+//! This replica: who it is, which topics it works on, and what it is connected to.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+use crate::database::Sessions;
+use crate::kafka::{Kafka, Reader};
+use crate::model::{Event, Message, Partitions, Service};
+use crate::outbox::{Outlet, Publisher};
+
+/// What the parts of one process share. All of it is made at start and never changes.
+pub(crate) struct Replica<S: Service> {
+    pub(crate) instance: String,
+    pub(crate) partitions: Partitions,
+    pub(crate) topic: Arc<str>,
+    /// The topics of the inputs, in order, as the broker knows them.
+    pub(crate) inputs: Vec<Arc<str>>,
+    pub(crate) reader: Reader,
+    pub(crate) publisher: Publisher,
+    pub(crate) sessions: Sessions,
+    pub(crate) pool: PgPool,
+    pub(crate) service: PhantomData<S>,
+}
+
+/// The topics that a service reads, as the broker knows them.
+pub(crate) fn inputs_of<S: Service>(kafka: &Kafka) -> Vec<Arc<str>> {
+    let mut topics: Vec<Arc<str>> = S::Input::types().iter().map(|(topic, ..)| kafka.topic(topic).into()).collect();
+    topics.sort();
+    topics.dedup();
+    topics
+}
+
+/// The topic that a service owns, as the broker knows it.
+pub(crate) fn topic_of<S: Service>(kafka: &Kafka) -> Arc<str> {
+    kafka.topic(S::Event::TOPIC).into()
+}
+
+impl<S: Service> Outlet for Replica<S> {
+    fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+}

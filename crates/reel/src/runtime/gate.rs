@@ -1,0 +1,105 @@
+//! The gate before the step: whether commands are let in, and what health shows.
+
+use std::collections::BTreeMap;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::Refused;
+use crate::lanes::LaneState;
+
+/// Whether commands are let in, and why not. It begins closed.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    closed: RwLock<Option<String>>,
+    lanes_open: AtomicBool,
+    stopping: AtomicBool,
+    backlog: AtomicUsize,
+    backlog_limit: usize,
+    lanes: RwLock<BTreeMap<i32, LaneState>>,
+    held: RwLock<Vec<String>>,
+}
+
+impl Gate {
+    pub(crate) fn new(backlog_limit: usize) -> Self {
+        Self {
+            closed: RwLock::new(Some("it is starting".into())),
+            lanes_open: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            backlog: AtomicUsize::new(0),
+            backlog_limit,
+            lanes: RwLock::default(),
+            held: RwLock::default(),
+        }
+    }
+
+    /// All lanes are open for the server's run: commands and inputs may be decided.
+    pub(crate) fn open(&self) {
+        self.lanes_open.store(true, Ordering::Release);
+        self.set(None);
+    }
+
+    /// Not all lanes are open.
+    pub(crate) fn lanes_closed(&self) {
+        self.lanes_open.store(false, Ordering::Release);
+        self.set(Some("its lanes are not open yet".into()));
+    }
+
+    pub(crate) fn lanes_open(&self) -> bool {
+        self.lanes_open.load(Ordering::Acquire)
+    }
+
+    /// No command is let in any more.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Closes the gate with a reason, or opens it with none.
+    pub(crate) fn set(&self, closed: Option<String>) {
+        *self.closed.write().unwrap_or_else(std::sync::PoisonError::into_inner) = closed;
+    }
+
+    /// Why the gate is closed, if it is.
+    pub(crate) fn closed(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Some("it is stopping".into());
+        }
+        self.closed.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// How many committed events of the service wait to be published.
+    pub(crate) fn set_backlog(&self, events: usize) {
+        self.backlog.store(events, Ordering::Relaxed);
+    }
+
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lanes(&self, lanes: BTreeMap<i32, LaneState>) {
+        *self.lanes.write().unwrap_or_else(std::sync::PoisonError::into_inner) = lanes;
+    }
+
+    pub(crate) fn lanes(&self) -> BTreeMap<i32, LaneState> {
+        self.lanes.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The inputs that wait for missing numbers, as `topic/partition`.
+    pub(crate) fn set_held(&self, held: Vec<String>) {
+        *self.held.write().unwrap_or_else(std::sync::PoisonError::into_inner) = held;
+    }
+
+    pub(crate) fn held(&self) -> Vec<String> {
+        self.held.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn check<R: std::error::Error>(&self) -> Result<(), Refused<R>> {
+        if let Some(reason) = self.closed() {
+            return Err(Refused::Closed(reason));
+        }
+        let (backlog, limit) = (self.backlog(), self.backlog_limit);
+        if backlog > limit {
+            return Err(Refused::Busy(format!("{backlog} committed events wait to be published, more than {limit}")));
+        }
+        Ok(())
+    }
+}

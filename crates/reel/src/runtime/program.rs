@@ -1,0 +1,152 @@
+//! The program that each service is: `run`, `migrate`, `topics`.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use super::serve::{self, ServeError};
+use super::settings::{DatabaseSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings};
+use super::{App, BadSetting};
+use crate::database::Sessions;
+use crate::kafka::Topics;
+use crate::model::{Event, Service};
+
+/// A wrong or missing setting.
+const EXIT_SETTING: u8 = 2;
+
+/// A service of a choreographed saga, on Kafka and Postgres.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Program<A: App> {
+    #[command(subcommand)]
+    command: Option<Command<A>>,
+    #[command(flatten)]
+    run: Option<Run<A>>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command<A: App> {
+    /// Run the service (the default)
+    Run(Run<A>),
+    /// Make the tables of the database, or bring them up to date
+    Migrate(DatabaseSettings),
+    /// Make the topic of the service: a journal that keeps everything
+    Topics {
+        #[command(flatten)]
+        kafka: KafkaSettings,
+        #[command(flatten)]
+        topics: TopicSettings,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Run<A: App> {
+    #[command(flatten)]
+    toolkit: RunSettings,
+    #[command(flatten)]
+    service: A::Settings,
+    /// How the log is written; how much of it, by RUST_LOG
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
+    log_format: LogFormat,
+}
+
+/// Runs a service as a program: parses the command line, does what it says, and tells the exit code. A wrong setting is told
+/// in one line and ends with 2.
+#[must_use]
+pub fn main<A: App>() -> ExitCode {
+    let matches = Program::<A>::command().name(<A::Service as Service>::NAME).try_get_matches();
+    let program = match matches.and_then(|matches| Program::<A>::from_arg_matches(&matches)) {
+        Ok(program) => program,
+        Err(error) if error.use_stderr() => return refuse(&in_one_line(&error.to_string())),
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match (program.command, program.run) {
+        (Some(Command::Run(run)), _) | (None, Some(run)) => {
+            log_as(run.log_format);
+            match runtime.block_on(serve::serve::<A>(&run.toolkit, &run.service)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(ServeError::Setting(bad)) => refuse(&bad.to_string()),
+                Err(error) => fail(&error),
+            }
+        }
+        (Some(Command::Migrate(settings)), _) => {
+            log_as(LogFormat::Human);
+            report(runtime.block_on(migrate::<A>(&settings)))
+        }
+        (Some(Command::Topics { kafka, topics }), _) => {
+            log_as(LogFormat::Human);
+            report(runtime.block_on(make_topics::<A>(&kafka, &topics)))
+        }
+        (None, None) => refuse("DATABASE_URL and KAFKA_BROKERS are not set; see --help"),
+    }
+}
+
+async fn migrate<A: App>(settings: &DatabaseSettings) -> Result<(), ServeError> {
+    let name = <A::Service as Service>::NAME;
+    let sessions = Sessions::new(&settings.database_url, name, std::time::Duration::from_secs(60)).map_err(|error| bad_url(&error))?;
+    let mut connection = sessions.connect().await?;
+    A::migrations().run(&mut connection).await?;
+    Ok(())
+}
+
+async fn make_topics<A: App>(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<(), ServeError> {
+    let admin = Topics::new(kafka.kafka(<A::Service as Service>::NAME)).map_err(|error| bad_property(&error))?;
+    admin.create_journal(<<A::Service as Service>::Event as Event>::TOPIC, topics.partitions, topics.replication).await?;
+    Ok(())
+}
+
+pub(super) fn bad_url(error: &sqlx::Error) -> BadSetting {
+    BadSetting { name: "DATABASE_URL", reason: format!("{error}; write postgres://user:password@host:port/name") }
+}
+
+pub(super) fn bad_property(error: &rdkafka::error::KafkaError) -> BadSetting {
+    BadSetting { name: "RDKAFKA_… or KAFKA_BROKERS", reason: error.to_string() }
+}
+
+fn log_as(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,librdkafka=off"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn report(result: Result<(), ServeError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ServeError::Setting(bad)) => refuse(&bad.to_string()),
+        Err(error) => fail(&error),
+    }
+}
+
+fn refuse(reason: &str) -> ExitCode {
+    eprintln!("error: {reason}");
+    ExitCode::from(EXIT_SETTING)
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    eprintln!("error: {text}");
+    ExitCode::FAILURE
+}
+
+/// What clap says over several lines, without the usage.
+fn in_one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let text = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+}

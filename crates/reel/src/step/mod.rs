@@ -1,0 +1,12 @@
+//! The step: a batch of messages, one transaction (law 2).
+
+mod batch;
+mod inputs;
+mod looping;
+mod store;
+mod transaction;
+mod working;
+
+pub(crate) use looping::{StepInbox, StepLimits, StepLoop, StepStopped, ToStep};
+pub use store::{Columns, Record, RowKey, Stored, StoredRows, Table};
+pub(crate) use working::{Panicked, attempt, load, save};

@@ -1,0 +1,169 @@
+//! One batch in one transaction: positions, state, deadlines, dead letters and outbox together, or not at all (law 2).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use sqlx::{Connection, PgConnection};
+
+use super::batch::{Answers, Handled, Handling, Work, handle};
+use super::inputs::LaneInputs;
+use super::{Stored, load, save};
+use crate::database::Failure;
+use crate::lanes::Position;
+use crate::model::{Ask, Partition, Service, Timestamp};
+use crate::outbox::{Numbered, number};
+use crate::replica::Replica;
+use crate::{dead_letters, deadlines};
+
+/// What was committed.
+pub(super) struct Done<S: Service> {
+    pub(super) answers: Answers<S>,
+    pub(super) events: Vec<Numbered>,
+    pub(super) moved: Moves,
+    pub(super) parked: Vec<(Partition, String)>,
+}
+
+pub(super) type Moves = BTreeMap<(Partition, Arc<str>), Position>;
+
+/// Why nothing was committed (or, where the commit itself was cut off, perhaps all of it).
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// These lanes are no longer ours.
+    Fenced(BTreeSet<Partition>),
+    /// Not all lanes are open: nothing may be numbered.
+    Closed,
+    /// Another transaction was in the way.
+    Conflict,
+    /// A row did not become free in time.
+    Locked,
+    /// A value cannot be stored.
+    Poison(String),
+    /// The database does not answer.
+    Lost(sqlx::Error),
+    /// A programming error: the process ends.
+    Broken(String),
+}
+
+/// How a batch is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Manner<'a> {
+    /// Why its one message cannot be stored.
+    pub(super) poisoned: Option<&'a str>,
+    /// Whether it asks for a row that was locked before, and should not wait long for it.
+    pub(super) impatient: bool,
+    pub(super) max_event_bytes: usize,
+}
+
+/// The positions that a batch moves: the last place of each input.
+pub(super) fn moves<S: Service>(batch: &[Work<S>]) -> Moves {
+    batch.iter().filter_map(Work::moves).map(|(partition, topic, after)| ((partition, topic), after)).collect()
+}
+
+/// Runs a batch.
+pub(super) async fn run<S: Service<State: Stored>>(
+    replica: &Replica<S>,
+    lanes: &HashMap<Partition, LaneInputs<S>>,
+    batch: &[Work<S>],
+    manner: Manner<'_>,
+) -> Result<Done<S>, Failed> {
+    let moved = moves(batch);
+    let mut connection = replica.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    if manner.impatient {
+        sqlx::query("set local lock_timeout = '50ms'").execute(&mut *transaction).await?;
+    }
+    let now = advance::<S>(&mut transaction, lanes, &moved).await?;
+    let asks: Vec<Ask<'_, S>> = batch.iter().filter_map(Work::ask).collect();
+    let mut state = load::<S>(&mut transaction, &asks).await?;
+    let with = handling(replica, &mut transaction, lanes, batch, now, manner).await?;
+    let handled = handle::<S>(&mut state, batch, with)
+        .map_err(|key| Failed::Broken(format!("a message touched {key}, which `needs` had not declared")))?;
+    let Handled { drafts, letters, parked, deadlines, answers } = handled;
+    save(&mut transaction, &mut state).await?;
+    deadlines.write(&mut transaction).await?;
+    dead_letters::keep(&mut transaction, &letters).await?;
+    dead_letters::park(&mut transaction, &parked).await?;
+    let events = number(&mut transaction, drafts).await?.ok_or(Failed::Closed)?;
+    transaction.commit().await?;
+    let parked = parked.into_iter().map(|(key, message)| (Partition(message.partition), key)).collect();
+    Ok(Done { answers, events, moved, parked })
+}
+
+/// Fences and advances the positions, where token, run and offset are still ours. Returns the database's time.
+pub(super) const ADVANCE: &str = "
+with moved as (
+    update reel.positions as position
+    set next_offset = new.next_offset, next_seq = new.next_seq, generation = new.generation, opened_id = new.opened_id
+    from unnest($2::text[], $3::integer[], $4::uuid[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::uuid[])
+        as new(topic, partition, token, run, expected, next_offset, next_seq, generation, opened_id)
+    where position.reader = $1 and position.topic = new.topic and position.partition = new.partition
+      and position.token = new.token and position.run = new.run and position.next_offset = new.expected
+      and new.run = (select reel.run())
+    returning position.topic, position.partition
+)
+select clock_timestamp(), array(select partition from moved), array(select topic from moved)";
+
+async fn advance<S: Service>(
+    connection: &mut PgConnection,
+    lanes: &HashMap<Partition, LaneInputs<S>>,
+    moved: &Moves,
+) -> Result<Timestamp, Failed> {
+    let mut fenced: BTreeSet<Partition> = BTreeSet::new();
+    let mut rows = Vec::with_capacity(moved.len());
+    for ((partition, topic), to) in moved {
+        let lane = lanes.get(partition).and_then(|lane| Some((lane, lane.stored(topic)?)));
+        match lane {
+            Some((lane, stored)) => rows.push((topic, partition.0, &lane.grant, stored.next_offset, to)),
+            None => drop(fenced.insert(*partition)),
+        }
+    }
+    let (now, partitions, topics): (chrono::DateTime<chrono::Utc>, Vec<i32>, Vec<String>) = sqlx::query_as(ADVANCE)
+        .bind(S::NAME)
+        .bind(rows.iter().map(|(topic, ..)| topic.as_ref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, partition, ..)| *partition).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, _, grant, ..)| grant.token).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, _, grant, ..)| grant.run.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, _, _, expected, _)| *expected).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(.., to)| to.next_offset).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(.., to)| to.next_seq).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(.., to)| to.generation).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(.., to)| to.opened_id).collect::<Vec<_>>())
+        .fetch_one(connection)
+        .await?;
+    let ours: BTreeSet<(i32, &str)> = partitions.into_iter().zip(topics.iter().map(String::as_str)).collect();
+    fenced.extend(rows.iter().filter(|(topic, partition, ..)| !ours.contains(&(*partition, topic.as_ref()))).map(|row| Partition(row.1)));
+    if fenced.is_empty() { Ok(now.into()) } else { Err(Failed::Fenced(fenced)) }
+}
+
+/// Reads what else the messages are handled with: parked keys where there are any, and which deadlines are still due.
+async fn handling<'a, S: Service>(
+    replica: &Replica<S>,
+    connection: &mut PgConnection,
+    lanes: &HashMap<Partition, LaneInputs<S>>,
+    batch: &[Work<S>],
+    now: Timestamp,
+    manner: Manner<'a>,
+) -> Result<Handling<'a>, Failed> {
+    // Only this replica parks keys of its lanes, so where it knows of none there are none; an operator may release them.
+    let with_parked: BTreeSet<Partition> = batch.iter().filter_map(Work::lane).collect();
+    let with_parked: Vec<i32> =
+        with_parked.iter().filter(|lane| lanes.get(lane).is_some_and(|lane| !lane.parked.is_empty())).map(|lane| lane.0).collect();
+    let parked = if with_parked.is_empty() { Default::default() } else { dead_letters::parked_keys(connection, &with_parked).await? };
+    let due: Vec<&deadlines::Due> =
+        batch.iter().filter_map(|work| if let Work::Deadline { due, .. } = work { Some(due) } else { None }).collect();
+    let still_due = if due.is_empty() { Default::default() } else { deadlines::still_due(connection, &due).await?.into_iter().collect() };
+    let Manner { poisoned, max_event_bytes, .. } = manner;
+    Ok(Handling { partitions: replica.partitions, now, parked, still_due, poisoned, max_event_bytes })
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        match Failure::of(&error) {
+            Failure::Conflict => Self::Conflict,
+            Failure::Locked => Self::Locked,
+            Failure::Poison => Self::Poison(error.to_string()),
+            Failure::Lost => Self::Lost(error),
+            Failure::Broken => Self::Broken(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The working set of a batch: loading it, and calling the pure functions on it without letting a panic out.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sqlx::PgConnection;
+
+use super::Stored;
+use crate::model::{Ask, Service, Undeclared, WorkingSet};
+
+/// Why a pure function came to no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Panicked {
+    /// It touched a key that `needs` had not declared: the batch stops.
+    Undeclared(String),
+    /// It panicked: the message is undone.
+    Message(String),
+}
+
+/// Loads and locks what the messages need, table by table in the order that all steps share.
+pub(crate) async fn load<'a, S>(connection: &mut PgConnection, asks: &[Ask<'a, S>]) -> sqlx::Result<S::State>
+where
+    S: Service<State: Stored>,
+{
+    let mut state = S::State::default();
+    let tables = state.tables().len();
+    for table in 0..tables {
+        for ask in asks {
+            S::needs(*ask, &mut state);
+        }
+        state.tables()[table].load(&mut *connection).await?;
+    }
+    Ok(state)
+}
+
+/// Writes what has changed.
+pub(crate) async fn save<T: Stored>(connection: &mut PgConnection, state: &mut T) -> sqlx::Result<()> {
+    for table in state.tables() {
+        table.save(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Handles one message: keeps what it changed, or undoes it where it panicked or refused.
+pub(crate) fn attempt<T: WorkingSet, R, E>(state: &mut T, message: impl FnOnce(&mut T) -> Result<R, E>) -> Result<Result<R, E>, Panicked> {
+    match catch_unwind(AssertUnwindSafe(|| message(state))) {
+        Ok(Ok(result)) => {
+            state.each(&mut |rows| rows.keep());
+            Ok(Ok(result))
+        }
+        Ok(Err(error)) => {
+            state.each(&mut |rows| rows.undo());
+            Ok(Err(error))
+        }
+        Err(panic) => {
+            state.each(&mut |rows| rows.undo());
+            Err(Panicked::of(panic.as_ref()))
+        }
+    }
+}
+
+impl Panicked {
+    fn of(panic: &(dyn Any + Send)) -> Self {
+        if let Some(undeclared) = panic.downcast_ref::<Undeclared>() {
+            return Self::Undeclared(format!("{} {}", undeclared.rows, undeclared.key));
+        }
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::Message(text.unwrap_or("a panic without a message").to_owned())
+    }
+}

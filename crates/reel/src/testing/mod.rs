@@ -1,0 +1,173 @@
+//! Scenarios: what a service decides, said in its own words.
+//!
+//! ```ignore
+//! given([stock_received("A", 5)])
+//!     .when(payment_completed(o, [("A", 2)]))
+//!     .then(inventory_updated(o, [("A", 2)]))
+//!     .again()
+//!     .then_nothing();
+//! ```
+
+use std::fmt::Debug;
+
+use crate::model::{Impossible, Service, Timestamp, WorkingSet};
+
+/// A state: the fold of the events given.
+pub struct Given<S: Service> {
+    state: S::State,
+    now: Timestamp,
+}
+
+/// What a decision came to, and what it was asked.
+pub struct Outcome<S: Service> {
+    given: Given<S>,
+    asked: Asked<S>,
+    decided: Decision<S>,
+}
+
+enum Asked<S: Service> {
+    Input(S::Input),
+    Command(S::Command),
+}
+
+#[derive(Debug)]
+enum Decision<S: Service> {
+    Event(S::Event),
+    Nothing,
+    Impossible(Impossible),
+    Rejected(S::Rejection),
+}
+
+/// Begins a scenario with the events that happened before, which are folded.
+pub fn given<S: Service>(events: impl IntoIterator<Item = S::Event>) -> Given<S> {
+    let mut state = S::State::complete();
+    for event in events {
+        S::evolve(&mut state, &event);
+    }
+    Given { state, now: Timestamp::default() }
+}
+
+impl<S: Service> Given<S> {
+    /// What happens now, happens at this time.
+    #[must_use]
+    pub fn at(mut self, now: Timestamp) -> Self {
+        self.now = now;
+        self
+    }
+
+    /// An event of another service arrives.
+    #[must_use]
+    pub fn when(self, input: impl Into<S::Input>) -> Outcome<S> {
+        self.ask(Asked::Input(input.into()))
+    }
+
+    /// The service is asked to do something.
+    #[must_use]
+    pub fn asked(self, command: S::Command) -> Outcome<S> {
+        self.ask(Asked::Command(command))
+    }
+
+    /// The state that the events have come to.
+    pub fn state(&self) -> &S::State {
+        &self.state
+    }
+
+    fn ask(self, asked: Asked<S>) -> Outcome<S> {
+        let decided = match &asked {
+            Asked::Input(input) => match S::react(&self.state, input, self.now) {
+                Ok(Some(event)) => Decision::Event(event),
+                Ok(None) => Decision::Nothing,
+                Err(impossible) => Decision::Impossible(impossible),
+            },
+            Asked::Command(command) => match S::decide(&self.state, command, self.now) {
+                Ok(Some(event)) => Decision::Event(event),
+                Ok(None) => Decision::Nothing,
+                Err(rejection) => Decision::Rejected(rejection),
+            },
+        };
+        Outcome { given: self, asked, decided }
+    }
+}
+
+impl<S: Service> Outcome<S>
+where
+    S::Event: PartialEq,
+{
+    /// The decision was this event.
+    ///
+    /// # Panics
+    /// Where it was not.
+    #[track_caller]
+    #[must_use]
+    pub fn then(self, expected: impl Into<S::Event>) -> Self {
+        let expected = expected.into();
+        assert!(matches!(&self.decided, Decision::Event(event) if *event == expected), "expected {expected:?}, got {:?}", self.decided);
+        self
+    }
+
+    /// The decision was to do nothing.
+    ///
+    /// # Panics
+    /// Where it was not.
+    #[track_caller]
+    pub fn then_nothing(self) {
+        assert!(matches!(self.decided, Decision::Nothing), "expected nothing, got {:?}", self.decided);
+    }
+
+    /// The event cannot happen in this state.
+    ///
+    /// # Panics
+    /// Where it was accepted.
+    #[track_caller]
+    pub fn then_impossible(self) {
+        assert!(matches!(self.decided, Decision::Impossible(_)), "expected an impossible event, got {:?}", self.decided);
+    }
+
+    /// The command was refused for this reason.
+    ///
+    /// # Panics
+    /// Where it was not.
+    #[track_caller]
+    pub fn then_rejected(self, expected: &S::Rejection)
+    where
+        S::Rejection: PartialEq,
+    {
+        assert!(
+            matches!(&self.decided, Decision::Rejected(rejection) if rejection == expected),
+            "expected {expected:?}, got {:?}",
+            self.decided
+        );
+    }
+
+    /// The decision's effect is folded and the same is asked again.
+    #[must_use]
+    pub fn again(mut self) -> Self {
+        if let Decision::Event(event) = &self.decided {
+            S::evolve(&mut self.given.state, event);
+        }
+        self.given.ask(self.asked)
+    }
+
+    /// The decision's effect is folded, and the scenario goes on.
+    #[must_use]
+    pub fn and(mut self) -> Given<S> {
+        if let Decision::Event(event) = &self.decided {
+            S::evolve(&mut self.given.state, event);
+        }
+        self.given
+    }
+
+    /// The answer to the command, from the state after it.
+    ///
+    /// # Panics
+    /// Where no command was asked.
+    pub fn answer(mut self) -> S::Answer {
+        if let Decision::Event(event) = &self.decided {
+            S::evolve(&mut self.given.state, event);
+        }
+        match &self.asked {
+            Asked::Command(command) => S::answer(&self.given.state, command),
+            Asked::Input(_) => panic!("only a command is answered"),
+        }
+    }
+}

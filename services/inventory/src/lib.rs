@@ -1,0 +1,12 @@
+//! The inventory service: keeps stock, takes it for paid orders and puts it back.
+//!
+//! [`domain`] is what it decides, and pure. The rest carries it: `store` to Postgres, `http` to clients, `app` to the toolkit.
+
+mod app;
+mod config;
+pub mod domain;
+mod http;
+mod store;
+
+pub use app::App;
+pub use config::Settings;

@@ -1,0 +1,14 @@
+//! The order service: takes orders and follows each until it is confirmed or cancelled.
+//!
+//! [`domain`] is what it decides, and pure. The rest carries it: `store` to Postgres, `http` to clients, `app` to the toolkit.
+
+mod app;
+mod config;
+pub mod domain;
+mod http;
+mod prices;
+mod store;
+
+pub use app::App;
+pub use config::Settings;
+pub use prices::{PriceList, Product};

@@ -1,0 +1,92 @@
+//! How orders lie in Postgres.
+
+use contracts::{Money, OrderId};
+use reel::model::Timestamp;
+use reel::step::{Columns, Record, Stored, StoredRows, Table};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::types::chrono::{DateTime, Utc};
+use sqlx::{PgPool, Row};
+use uuid::Uuid;
+
+use crate::domain::{Order, Orders, Status};
+
+impl Stored for Orders {
+    fn tables(&mut self) -> Vec<&mut dyn StoredRows> {
+        vec![&mut self.orders]
+    }
+}
+
+impl Record<OrderId> for Order {
+    const TABLE: Table = Table {
+        name: "orders",
+        key: ("order_id", "uuid"),
+        columns: &[
+            ("customer", "text"),
+            ("lines", "jsonb"),
+            ("total", "bigint"),
+            ("currency", "text"),
+            ("placed_at", "timestamptz"),
+            ("settle_by", "timestamptz"),
+            ("request_hash", "text"),
+            ("status", "text"),
+            ("reason", "text"),
+            ("detail", "text"),
+        ],
+        shared: false,
+    };
+
+    fn write(rows: &[(&OrderId, &Self)], columns: &mut Columns) {
+        let orders = || rows.iter().map(|(_, order)| *order);
+        columns.push(orders().map(|order| order.customer.as_str()));
+        columns.push(orders().map(|order| Json(&order.lines)));
+        columns.push(orders().map(|order| order.total.amount));
+        columns.push(orders().map(|order| order.total.currency.to_string()));
+        columns.push(orders().map(|order| utc(order.placed_at)));
+        columns.push(orders().map(|order| utc(order.settle_by)));
+        columns.push(orders().map(|order| order.request_hash.as_str()));
+        columns.push(orders().map(|order| order.status.name()));
+        columns.push(orders().map(|order| match &order.status {
+            Status::Cancelled { reason, .. } => Some(reason.as_str()),
+            Status::Open | Status::Confirmed => None,
+        }));
+        columns.push(orders().map(|order| match &order.status {
+            Status::Cancelled { detail, .. } => detail.clone(),
+            Status::Open | Status::Confirmed => None,
+        }));
+    }
+
+    fn read(row: &PgRow) -> sqlx::Result<(OrderId, Self)> {
+        let text = |column| row.try_get::<&str, _>(column);
+        let order = Self {
+            customer: text("customer")?.parse().map_err(corrupt)?,
+            lines: row.try_get::<Json<_>, _>("lines")?.0,
+            total: Money::new(row.try_get("total")?, text("currency")?.parse().map_err(corrupt)?),
+            placed_at: Timestamp::from(row.try_get::<DateTime<Utc>, _>("placed_at")?),
+            settle_by: Timestamp::from(row.try_get::<DateTime<Utc>, _>("settle_by")?),
+            request_hash: text("request_hash")?.parse().map_err(corrupt)?,
+            status: match row.try_get::<Option<&str>, _>("reason")? {
+                Some(reason) => Status::Cancelled { reason: reason.parse().map_err(corrupt)?, detail: row.try_get("detail")? },
+                None if text("status")? == Status::Confirmed.name() => Status::Confirmed,
+                None => Status::Open,
+            },
+        };
+        Ok((row.try_get::<Uuid, _>("order_id")?.into(), order))
+    }
+}
+
+/// One order, for a query.
+pub(crate) async fn find(database: &PgPool, order_id: OrderId) -> sqlx::Result<Option<Order>> {
+    const FIND: &str = "select order_id, customer, lines, total, currency, placed_at, settle_by, request_hash, status, reason, detail
+        from orders where order_id = $1";
+    let row = sqlx::query(FIND).bind(order_id.uuid()).fetch_optional(database).await?;
+    row.map(|row| Ok(Order::read(&row)?.1)).transpose()
+}
+
+fn utc(time: Timestamp) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(time.micros()).unwrap_or_default()
+}
+
+fn corrupt(error: contracts::Invalid) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}

@@ -1,0 +1,26 @@
+//! The payment service as a program.
+
+use reel::runtime::{BadSetting, Edge};
+use sqlx::migrate::Migrator;
+
+use crate::config::Settings;
+use crate::domain::PaymentService;
+use crate::http;
+
+/// The payment service as a program.
+#[derive(Debug)]
+pub struct App;
+
+impl reel::runtime::App for App {
+    type Service = PaymentService;
+    type Settings = Settings;
+
+    fn migrations() -> &'static Migrator {
+        static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/payment");
+        &MIGRATIONS
+    }
+
+    fn router(edge: Edge<PaymentService>, _settings: &Settings) -> Result<axum::Router, BadSetting> {
+        Ok(http::router(edge))
+    }
+}

@@ -1,0 +1,88 @@
+//! What the payment service is: it pays for an order once, or says that it will not, and gives the money back once.
+
+mod account;
+mod payment;
+mod reactions;
+#[cfg(test)]
+mod tests;
+
+use contracts::payments::PaymentEvent;
+use contracts::{CustomerId, DepositId, OrderId};
+use reel::model::{Ask, Impossible, Rows, Service, Timestamp};
+
+pub use account::{Account, Deposit, PaymentCommand, PaymentRejection};
+pub use payment::{Payment, Status};
+pub use reactions::PaymentInput;
+
+/// The payment service.
+#[derive(Debug)]
+pub struct PaymentService;
+
+/// What the payment service remembers.
+#[derive(Debug, Clone, Default)]
+pub struct Payments {
+    /// What it said to each order.
+    pub payments: Rows<OrderId, Payment>,
+    /// What each customer has. Shared by all orders of a customer: events only add to it.
+    pub accounts: Rows<CustomerId, Account>,
+    /// What was paid in.
+    pub deposits: Rows<DepositId, Deposit>,
+}
+
+reel::working_set!(Payments { payments, accounts, deposits });
+
+impl Service for PaymentService {
+    const NAME: &'static str = "payment";
+    type State = Payments;
+    type Command = PaymentCommand;
+    type Answer = Option<Deposit>;
+    type Rejection = PaymentRejection;
+    type Input = PaymentInput;
+    type Event = PaymentEvent;
+
+    fn needs(ask: Ask<'_, Self>, state: &mut Payments) {
+        match ask {
+            Ask::Command(PaymentCommand::Deposit { deposit_id, customer, .. }) => state.need_deposit(*deposit_id, customer),
+            Ask::Input(PaymentInput::OrderCreated(e)) => state.need_payment(e.order_id, Some(&e.customer)),
+            Ask::Input(PaymentInput::OrderCancelled(e)) => state.need_payment(e.order_id, None),
+            Ask::Input(PaymentInput::InventoryFailed(e)) => state.need_payment(e.order_id, None),
+            Ask::Event(PaymentEvent::PaymentCompleted(e)) => state.need_payment(e.order_id, Some(&e.customer)),
+            Ask::Event(PaymentEvent::PaymentFailed(e)) => state.need_payment(e.order_id, None),
+            Ask::Event(PaymentEvent::PaymentRefunded(e)) => state.need_payment(e.order_id, Some(&e.customer)),
+            Ask::Event(PaymentEvent::AccountCredited(e)) => state.need_deposit(e.deposit_id, &e.customer),
+        }
+    }
+
+    fn decide(state: &Payments, command: &PaymentCommand, _now: Timestamp) -> Result<Option<PaymentEvent>, PaymentRejection> {
+        account::decide(state, command)
+    }
+
+    fn react(state: &Payments, input: &PaymentInput, _now: Timestamp) -> Result<Option<PaymentEvent>, Impossible> {
+        reactions::react(state, input)
+    }
+
+    fn evolve(state: &mut Payments, event: &PaymentEvent) {
+        payment::evolve(state, event);
+        account::evolve(state, event);
+    }
+
+    fn answer(state: &Payments, command: &PaymentCommand) -> Option<Deposit> {
+        let PaymentCommand::Deposit { deposit_id, .. } = command;
+        state.deposits.get(deposit_id).cloned()
+    }
+}
+
+impl Payments {
+    fn need_deposit(&mut self, deposit_id: DepositId, customer: &CustomerId) {
+        self.accounts.need(customer);
+        self.deposits.need(&deposit_id);
+    }
+
+    /// The account is that of `customer`, or of the payment that is there.
+    fn need_payment(&mut self, order_id: OrderId, customer: Option<&CustomerId>) {
+        self.payments.need(&order_id);
+        if let Some(customer) = customer.or(self.payments.peek(&order_id).map(|payment| &payment.customer)) {
+            self.accounts.need(customer);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The payment service over HTTP.
+
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use contracts::{Currency, CustomerId, DepositId, Money, RequestHash};
+use reel::http::{Body, IdempotencyKey, Problem, TraceParent};
+use reel::runtime::Edge;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::domain::{PaymentCommand, PaymentRejection, PaymentService};
+use crate::store;
+
+const LARGEST_BODY_BYTES: usize = 256 * 1024;
+
+/// `POST /accounts/{customer}/deposits`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DepositRequest {
+    /// In minor units.
+    amount: i64,
+    currency: String,
+}
+
+/// A deposit as clients see it.
+#[derive(Debug, Serialize)]
+struct DepositView {
+    deposit_id: DepositId,
+    customer: CustomerId,
+    amount: i64,
+    currency: Currency,
+}
+
+/// An account as clients see it.
+#[derive(Debug, Serialize)]
+struct AccountView {
+    customer: CustomerId,
+    currency: Currency,
+    deposited: i64,
+    balance: i64,
+}
+
+pub(crate) fn router(edge: Edge<PaymentService>) -> Router {
+    Router::new()
+        .route("/accounts/{customer}", get(show))
+        .route("/accounts/{customer}/deposits", post(deposit))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY_BYTES))
+        .with_state(edge)
+}
+
+async fn deposit(
+    State(edge): State<Edge<PaymentService>>,
+    TraceParent(traceparent): TraceParent,
+    Path(customer): Path<String>,
+    IdempotencyKey(key): IdempotencyKey,
+    Body(request): Body<DepositRequest>,
+) -> Result<(StatusCode, Json<DepositView>), Problem> {
+    let command = request.command(&customer, &key)?;
+    let PaymentCommand::Deposit { deposit_id, .. } = command;
+    let deposit = edge.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
+    let Money { amount, currency } = deposit.amount;
+    Ok((StatusCode::CREATED, Json(DepositView { deposit_id, customer: deposit.customer, amount, currency })))
+}
+
+async fn show(State(edge): State<Edge<PaymentService>>, Path(customer): Path<String>) -> Result<Json<AccountView>, Problem> {
+    let customer = parse_customer(&customer)?;
+    let account = store::find_account(&edge.database, &customer).await?;
+    let account = account.ok_or_else(|| Problem::not_found(format!("{customer} has no account")))?;
+    Ok(Json(AccountView { customer, currency: account.currency, deposited: account.deposited, balance: account.balance }))
+}
+
+fn parse_customer(text: &str) -> Result<CustomerId, Problem> {
+    text.parse().map_err(|error: contracts::Invalid| Problem::invalid("customer", error.to_string()))
+}
+
+impl DepositRequest {
+    fn command(&self, customer: &str, key: &str) -> Result<PaymentCommand, Problem> {
+        let customer = parse_customer(customer)?;
+        let currency = self.currency.parse().map_err(|error: contracts::Invalid| Problem::invalid("currency", error.to_string()))?;
+        let deposit_id = DepositId::of_request(&customer, key);
+        Ok(PaymentCommand::Deposit { deposit_id, customer, amount: Money::new(self.amount, currency), request_hash: RequestHash::of(self) })
+    }
+}
+
+impl From<PaymentRejection> for Problem {
+    fn from(rejection: PaymentRejection) -> Self {
+        let detail = rejection.to_string();
+        match rejection {
+            PaymentRejection::KeyReused => Self::key_reused(),
+            PaymentRejection::NotPositive => Self::invalid("amount", detail),
+            PaymentRejection::WrongCurrency(_) => {
+                Self::new(StatusCode::CONFLICT, "wrong-currency", "The currency is another", detail).with("field", json!("currency"))
+            }
+            PaymentRejection::TooMuch => {
+                Self::new(StatusCode::CONFLICT, "too-much", "The account would hold too much", detail).with("field", json!("amount"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(customer: &str, currency: &str, field: &str) {
+        let request = DepositRequest { amount: 1, currency: currency.into() };
+        let problem = request.command(customer, "key").expect_err("it is wrong");
+        assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
+        assert!(format!("{problem:?}").contains(&format!("\"field\": String(\"{field}\")")), "{problem:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_field() {
+        refused("an na", "EUR", "customer");
+        refused("anna", "euro", "currency");
+    }
+
+    #[test]
+    fn a_retry_finds_the_same_deposit() {
+        let id = |amount| {
+            let command = DepositRequest { amount, currency: "EUR".into() }.command("anna", "key").expect("it is right");
+            let PaymentCommand::Deposit { deposit_id, request_hash, .. } = command;
+            (deposit_id, request_hash)
+        };
+        assert_eq!(id(1), id(1));
+        assert_eq!(id(1).0, id(2).0);
+        assert_ne!(id(1).1, id(2).1);
+    }
+
+    #[test]
+    fn every_refusal_has_its_status() {
+        let status = |rejection: PaymentRejection| Problem::from(rejection).status().as_u16();
+        assert_eq!(status(PaymentRejection::KeyReused), 422);
+        assert_eq!(status(PaymentRejection::NotPositive), 400);
+        assert_eq!(status(PaymentRejection::WrongCurrency(Currency::EUR)), 409);
+        assert_eq!(status(PaymentRejection::TooMuch), 409);
+    }
+}

@@ -1,0 +1,305 @@
+//! Whatever order events arrive in, every saga ends confirmed or undone, and neither money nor stock is lost or made.
+//!
+//! The three services' own functions run on complete states. Nothing orders events but what Kafka orders: those of one key
+//! in one topic. In between, customers order, cancel and retry, deadlines fire, and services lose their databases and fold
+//! them back from their topics, which makes them read again what they had passed over. Proptest chooses and shrinks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use contracts::orders::OrderEvent;
+use contracts::payments::PaymentEvent;
+use contracts::{Currency, CustomerId, DepositId, Money, OrderId, ReceiptId, RequestHash, Sku};
+use inventory::domain::{Inventory, InventoryCommand, InventoryService, Reservation};
+use order::domain::{OrderCommand, OrderService, Orders, PlaceOrder, WantedLine};
+use payment::domain::{PaymentCommand, PaymentService, Payments};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use reel::model::{DeadlineChange, Event, Key, Keyed, Message, Service, Timestamp, WorkingSet};
+
+/// One service: its state, its topic, and what waits for it.
+struct Node<S: Service> {
+    state: S::State,
+    topic: Vec<S::Event>,
+    inboxes: BTreeMap<(Key, &'static str), Inbox<S::Input>>,
+    show: fn(&S::State) -> String,
+}
+
+/// The events of one key in one foreign topic.
+struct Inbox<I> {
+    messages: Vec<I>,
+    next: usize,
+    /// After the last one that had an effect: where a rebuilt database goes on, by the causes that its events carry.
+    after_effect: usize,
+}
+
+impl<S: Service> Node<S> {
+    fn new(show: fn(&S::State) -> String) -> Self {
+        Self { state: S::State::complete(), topic: Vec::new(), inboxes: BTreeMap::new(), show }
+    }
+
+    /// An event of another service is published. It is read from the wire, if it is of a type that this service handles.
+    fn offer<E: Event>(&mut self, event: &E) {
+        let Some((topic, name, _)) = S::Input::types().iter().find(|(topic, name, _)| *topic == E::TOPIC && *name == event.name()) else {
+            return;
+        };
+        let input = S::Input::decode(name, &event.encode().expect("it fits its schema")).expect("it is read back");
+        let empty = || Inbox { messages: Vec::new(), next: 0, after_effect: 0 };
+        self.inboxes.entry((event.key(), topic)).or_insert_with(empty).messages.push(input);
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &(Key, &'static str)> {
+        self.inboxes.iter().filter(|(_, inbox)| inbox.next < inbox.messages.len()).map(|(key, _)| key)
+    }
+
+    /// The next message of an inbox is handled, and then offered again, which must have no effect.
+    fn deliver(&mut self, key: &(Key, &'static str)) -> Option<S::Event> {
+        let inbox = self.inboxes.get_mut(key).expect("an inbox");
+        let message = &inbox.messages[inbox.next];
+        let react = |state: &S::State| S::react(state, message, Timestamp::default());
+        let event = react(&self.state).unwrap_or_else(|impossible| panic!("{} says: {impossible}", S::NAME));
+        inbox.next += 1;
+        if let Some(event) = &event {
+            assert_eq!(event.key(), message.key(), "the effect has the key of its cause");
+            inbox.after_effect = inbox.next;
+            S::evolve(&mut self.state, event);
+            self.topic.push(event.clone());
+            assert!(matches!(react(&self.state), Ok(None)), "{} handles {message:?} twice", S::NAME);
+        }
+        event
+    }
+
+    /// A command is decided, and then asked again, which must have no effect.
+    fn ask(&mut self, command: &S::Command) -> Option<S::Event> {
+        let event = S::decide(&self.state, command, Timestamp::default()).ok().flatten()?;
+        S::evolve(&mut self.state, &event);
+        self.topic.push(event.clone());
+        assert!(matches!(S::decide(&self.state, command, Timestamp::default()), Ok(None)), "{} does {command:?} twice", S::NAME);
+        Some(event)
+    }
+
+    /// The database is gone: the topic is folded, partition by partition, and inputs without an effect are read again.
+    fn rebuild(&mut self, partitions: usize) {
+        let partition = |event: &S::Event| event.key().as_str().bytes().map(usize::from).sum::<usize>() % partitions;
+        let mut state = S::State::complete();
+        for nth in 0..partitions {
+            self.topic.iter().filter(|event| partition(event) == nth).for_each(|event| S::evolve(&mut state, event));
+        }
+        assert_eq!((self.show)(&state), (self.show)(&self.state), "the state of {} is the fold of its topic", S::NAME);
+        self.state = state;
+        self.inboxes.values_mut().for_each(|inbox| inbox.next = inbox.after_effect);
+    }
+}
+
+struct World {
+    order: Node<OrderService>,
+    payment: Node<PaymentService>,
+    inventory: Node<InventoryService>,
+    commands: Vec<Command>,
+    deadlines: BTreeMap<(Key, &'static str), OrderCommand>,
+}
+
+#[derive(Debug, Clone)]
+enum Command {
+    Order(OrderCommand),
+    Payment(PaymentCommand),
+    Inventory(InventoryCommand),
+}
+
+enum Action {
+    Command(usize),
+    Order((Key, &'static str)),
+    Payment((Key, &'static str)),
+    Inventory((Key, &'static str)),
+    Deadline((Key, &'static str)),
+    Rebuild(usize),
+}
+
+impl World {
+    fn new(commands: Vec<Command>) -> Self {
+        Self {
+            order: Node::new(|state: &Orders| format!("{:?}", state.orders.iter().collect::<Vec<_>>())),
+            payment: Node::new(|state: &Payments| {
+                let (payments, accounts, deposits) = (state.payments.iter(), state.accounts.iter(), state.deposits.iter());
+                format!("{:?}", (payments.collect::<Vec<_>>(), accounts.collect::<Vec<_>>(), deposits.collect::<Vec<_>>()))
+            }),
+            inventory: Node::new(|state: &Inventory| {
+                let (reservations, stock, receipts) = (state.reservations.iter(), state.stock.iter(), state.receipts.iter());
+                format!("{:?}", (reservations.collect::<Vec<_>>(), stock.collect::<Vec<_>>(), receipts.collect::<Vec<_>>()))
+            }),
+            commands,
+            deadlines: BTreeMap::new(),
+        }
+    }
+
+    /// What must happen before all is quiet, and then what may.
+    fn actions(&self) -> (Vec<Action>, Vec<Action>) {
+        let must = (0..self.commands.len()).map(Action::Command);
+        let must = must.chain(self.order.waiting().cloned().map(Action::Order));
+        let must = must.chain(self.payment.waiting().cloned().map(Action::Payment));
+        let must = must.chain(self.inventory.waiting().cloned().map(Action::Inventory));
+        let may = self.deadlines.keys().cloned().map(Action::Deadline).chain((1..=3).map(Action::Rebuild));
+        (must.collect(), may.collect())
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Command(nth) => match self.commands.swap_remove(nth) {
+                Command::Order(command) => self.ask_order(&command),
+                Command::Payment(command) => drop(self.payment.ask(&command)),
+                Command::Inventory(command) => drop(self.inventory.ask(&command)),
+            },
+            Action::Order(key) => {
+                let event = self.order.deliver(&key);
+                self.publish_order(event);
+            }
+            Action::Payment(key) => {
+                if let Some(event) = self.payment.deliver(&key) {
+                    self.order.offer(&event);
+                    self.inventory.offer(&event);
+                }
+            }
+            Action::Inventory(key) => {
+                if let Some(event) = self.inventory.deliver(&key) {
+                    self.order.offer(&event);
+                    self.payment.offer(&event);
+                }
+            }
+            Action::Deadline(key) => {
+                let command = self.deadlines.remove(&key).expect("a deadline");
+                self.ask_order(&command);
+            }
+            Action::Rebuild(partitions) => {
+                self.order.rebuild(partitions);
+                self.payment.rebuild(partitions);
+                self.inventory.rebuild(partitions);
+            }
+        }
+        assert!(self.payment.state.accounts.iter().all(|(_, account)| account.balance >= 0), "more was taken than there was");
+        assert!(self.inventory.state.stock.iter().all(|(_, stock)| stock.on_hand >= 0), "more was taken than there was");
+    }
+
+    fn ask_order(&mut self, command: &OrderCommand) {
+        let event = self.order.ask(command);
+        self.publish_order(event);
+    }
+
+    fn publish_order(&mut self, event: Option<OrderEvent>) {
+        let Some(event) = event else { return };
+        for change in OrderService::deadlines(&event) {
+            match change {
+                DeadlineChange::Set { name, command, .. } => drop(self.deadlines.insert((event.key(), name), command)),
+                DeadlineChange::Clear { name } => drop(self.deadlines.remove(&(event.key(), name))),
+            }
+        }
+        self.payment.offer(&event);
+        self.inventory.offer(&event);
+    }
+
+    /// Every order is confirmed or undone, and money and stock are where the orders say.
+    fn check_the_end(&self) {
+        assert!(self.deadlines.is_empty(), "a settled order has no deadline");
+        let (payments, reservations) = (&self.payment.state.payments, &self.inventory.state.reservations);
+        for (id, order) in self.order.state.orders.iter() {
+            let (payment, reservation) =
+                (payments.get(id).map(|payment| payment.status.name()), reservations.get(id).map(Reservation::name));
+            match order.status.name() {
+                "confirmed" => assert_eq!((payment, reservation), (Some("completed"), Some("taken")), "{id} is confirmed"),
+                "cancelled" => {
+                    assert!(matches!(payment, Some("failed" | "refunded")), "{id} is cancelled, its payment {payment:?}");
+                    assert!(matches!(reservation, Some("failed" | "restored")), "{id} is cancelled, its stock {reservation:?}");
+                }
+                other => panic!("{id} is {other} although everything has arrived"),
+            }
+        }
+        for (customer, account) in self.payment.state.accounts.iter() {
+            let held = payments.iter().filter(|(_, payment)| payment.customer == *customer && payment.status.name() == "completed");
+            assert_eq!(account.deposited, account.balance + held.map(|(_, payment)| payment.amount.amount).sum::<i64>(), "{customer}");
+            let credited = self.payment.topic.iter().map(|event| match event {
+                PaymentEvent::AccountCredited(e) if e.customer == *customer => e.amount.amount,
+                _ => 0,
+            });
+            assert_eq!(account.deposited, credited.sum::<i64>(), "{customer}");
+        }
+        for (sku, stock) in self.inventory.state.stock.iter() {
+            let lines = reservations.iter().flat_map(|(_, reservation)| reservation.taken()).filter(|line| line.sku == *sku);
+            assert_eq!((stock.taken, stock.received), (lines.map(|line| line.quantity).sum(), stock.on_hand + stock.taken), "{sku}");
+        }
+        self.check_each_answer_was_given_once();
+    }
+
+    fn check_each_answer_was_given_once(&self) {
+        let mut said: BTreeMap<(Key, &str), usize> = BTreeMap::new();
+        let payments = self.payment.topic.iter().map(|event| (event.key(), event.name()));
+        let inventory = self.inventory.topic.iter().map(|event| (event.key(), event.name()));
+        let orders = self.order.topic.iter().map(|event| (event.key(), event.name()));
+        for answer in payments.chain(inventory).chain(orders).filter(|(_, name)| !matches!(*name, "AccountCredited" | "StockReceived")) {
+            let times = said.entry(answer.clone()).or_default();
+            *times += 1;
+            assert_eq!(*times, 1, "{answer:?} was said twice");
+        }
+    }
+}
+
+fn customer(nth: usize) -> CustomerId {
+    ["anna", "bert", "carl"][nth].parse().expect("a customer")
+}
+
+fn sku(nth: usize) -> Sku {
+    ["A", "B", "C"][nth].parse().expect("a sku")
+}
+
+prop_compose! {
+    fn ordering()(nth in 0..1000u32, buyer in 0..3usize, lines in vec((0..3usize, 1..4i64), 1..4), retried: bool, cancelled: bool)
+        -> Vec<Command>
+    {
+        let order_id = OrderId::of_request(&customer(buyer), &nth.to_string());
+        let price = Some(Money::new(100, Currency::EUR));
+        let lines = lines.into_iter().map(|(product, quantity)| WantedLine { sku: sku(product), quantity, unit_price: price }).collect();
+        let (settle_within, request_hash) = (Duration::from_secs(1), RequestHash::of(&nth));
+        let place = OrderCommand::PlaceOrder(PlaceOrder { order_id, customer: customer(buyer), lines, settle_within, request_hash });
+        let retry = retried.then(|| place.clone());
+        let cancel = cancelled.then_some(OrderCommand::CancelOrder { order_id });
+        [Some(place), retry, cancel].into_iter().flatten().map(Command::Order).collect()
+    }
+}
+
+prop_compose! {
+    /// Carl's account is in another currency.
+    fn deposit()(nth in 0..1000u32, owner in 0..3usize, amount in 1..1500i64, times in 1..3usize) -> Vec<Command> {
+        let currency = if owner == 2 { "SEK".parse().expect("a currency") } else { Currency::EUR };
+        let deposit_id = DepositId::of_request(&customer(owner), &nth.to_string());
+        let (amount, request_hash) = (Money::new(amount, currency), RequestHash::of(&nth));
+        vec![Command::Payment(PaymentCommand::Deposit { deposit_id, customer: customer(owner), amount, request_hash }); times]
+    }
+}
+
+prop_compose! {
+    fn receipt()(nth in 0..1000u32, product in 0..3usize, quantity in 1..8i64, times in 1..3usize) -> Vec<Command> {
+        let receipt_id = ReceiptId::of_request(&sku(product), &nth.to_string());
+        vec![Command::Inventory(InventoryCommand::ReceiveStock { receipt_id, sku: sku(product), quantity, request_hash: RequestHash::of(&nth) }); times]
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_interleaving_ends_with_each_order_confirmed_or_undone(
+        orders in vec(ordering(), 1..7),
+        deposits in vec(deposit(), 0..6),
+        receipts in vec(receipt(), 0..6),
+        choices in vec(any::<u16>(), 0..300),
+    ) {
+        let mut world = World::new([orders, deposits, receipts].concat().concat());
+        for choice in choices {
+            let (must, may) = world.actions();
+            let mut actions: Vec<Action> = must.into_iter().chain(may).collect();
+            world.act(actions.swap_remove(usize::from(choice) % actions.len()));
+        }
+        while let Some(next) = world.actions().0.into_iter().next() {
+            world.act(next);
+        }
+        world.check_the_end();
+    }
+}

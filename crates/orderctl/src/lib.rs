@@ -1,1 +1,13 @@
+//! The order system as a whole: three services on one Kafka and one Postgres.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`system`] | databases, topics and replicas of the three services, and a client of them |
+//! | [`audit`] | whether the databases and the topics of a quiet system say the same, and the right thing |
+//! | [`demo`] | a thousand orders with every ending |
+//! | [`up`] | the system left running |
 
+pub mod audit;
+pub mod demo;
+pub mod system;
+pub mod up;

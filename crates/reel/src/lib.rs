@@ -24,4 +24,6 @@ mod replica;
 pub mod runtime;
 pub mod step;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod wire;

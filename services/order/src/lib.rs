@@ -11,4 +11,4 @@ mod store;
 
 pub use app::App;
 pub use config::Settings;
-pub use prices::{PriceList, Product};
+pub use prices::{BadPriceList, PriceList, Product};

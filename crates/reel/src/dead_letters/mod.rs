@@ -62,10 +62,10 @@ pub(crate) async fn keep(connection: &mut PgConnection, letters: &[DeadLetter]) 
         .bind(generation)
         .bind(number)
         .bind(offset)
-        .bind(&letter.key)
-        .bind(&letter.name)
+        .bind(letter.key.as_deref().map(storable))
+        .bind(storable(&letter.name))
         .bind(command)
-        .bind(&letter.reason)
+        .bind(storable(&letter.reason))
         .execute(&mut *connection)
         .await?;
     }
@@ -85,8 +85,8 @@ pub(crate) async fn park(connection: &mut PgConnection, parked: &[(String, Parke
         .bind(message.generation)
         .bind(message.number)
         .bind(message.offset)
-        .bind(&message.message_type)
-        .bind(&message.reason)
+        .bind(storable(&message.message_type))
+        .bind(storable(&message.reason))
         .execute(&mut *connection)
         .await?;
     }
@@ -111,4 +111,9 @@ pub(crate) async fn parked_keys(connection: &mut PgConnection, lanes: &[i32]) ->
     let keys: Vec<String> =
         sqlx::query_scalar("select distinct key from reel.parked where partition = any($1)").bind(lanes).fetch_all(connection).await?;
     Ok(keys.into_iter().collect())
+}
+
+/// Postgres' text holds every character but NUL.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -7,6 +7,8 @@ mod record;
 mod topics;
 
 pub use client::{Kafka, Quiet};
+#[cfg(test)]
+pub(crate) use intake::Delivered;
 pub(crate) use intake::{Intake, Taken};
 pub use reader::{ReadError, Reader};
 pub use record::Record;

@@ -88,6 +88,10 @@ impl Reader {
     /// # Errors
     /// See [`ReadError`].
     pub async fn at(&self, topic: &str, partition: Partition, offset: i64) -> Result<Option<Record>, ReadError> {
+        let (first, end) = self.watermarks(topic, partition).await?;
+        if !(first..end).contains(&offset) {
+            return Err(ReadError::OutOfRange { topic: topic.to_owned(), partition, offset });
+        }
         let record = self.range(topic, partition, offset, offset + 1).recv().await.transpose()?;
         Ok(record.filter(|record| record.offset == offset))
     }

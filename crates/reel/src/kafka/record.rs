@@ -27,11 +27,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// The key as text, if it is text and hashes to the record's partition (law 4).
+    /// The key as text, if it is text that Postgres can hold and hashes to the record's partition (law 4).
     #[must_use]
     pub fn sound_key(&self, partitions: Partitions) -> Option<&str> {
         let key = self.key.as_deref()?;
-        if partitions.of(key) == self.partition { str::from_utf8(key).ok() } else { None }
+        let key = str::from_utf8(key).ok().filter(|key| !key.contains('\0'))?;
+        (partitions.of(key.as_bytes()) == self.partition).then_some(key)
     }
 
     /// Where the record lies, if it is numbered.

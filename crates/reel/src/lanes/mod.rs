@@ -9,5 +9,9 @@ mod share;
 pub use keeper::LaneState;
 pub(crate) use keeper::{Keeper, KeeperStopped, Notice};
 pub(crate) use lease::Grant;
+#[cfg(test)]
+pub(crate) use lease::Identity;
 pub(crate) use opening::OpenLane;
+#[cfg(test)]
+pub(crate) use opening::{OpeningError, open};
 pub use position::{Position, Verdict};

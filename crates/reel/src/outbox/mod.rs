@@ -6,7 +6,13 @@ mod publisher;
 mod relay;
 mod wakeup;
 
+#[cfg(test)]
+pub(crate) use cursor::ADVANCE as ADVANCE_CURSOR;
 pub(crate) use number::{Draft, Numbered, number};
+#[cfg(test)]
+pub(crate) use number::{NUMBER, READ, read};
+#[cfg(test)]
+pub(crate) use publisher::Acks;
 pub(crate) use publisher::Publisher;
 pub(crate) use relay::{Outlet, Relay, RelayHandle, RelayLane};
 pub(crate) use wakeup::Wakeup;

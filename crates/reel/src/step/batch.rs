@@ -246,8 +246,7 @@ impl<S: Service> Handled<S> {
                         self.keep(event, draft, &due.key)?;
                         None
                     }
-                    // A refusal is an answer: what the deadline wanted is not to be.
-                    Ok(Err(Refusal::Rejected(_))) => None,
+                    Ok(Err(Refusal::Rejected(rejection))) => Some(format!("its command was refused: {rejection}")),
                     Ok(Err(refusal)) => Some(refusal.reason(with.max_event_bytes)),
                     Err(Panicked::Message(text)) => Some(format!("decide panicked: {text}")),
                     Err(Panicked::Undeclared(key)) => return Err(key),

@@ -83,7 +83,7 @@ impl<S: Service> LaneInputs<S> {
     fn queue(&mut self, record: Record, after: Position, partitions: Partitions, handled: &HashMap<String, HashSet<&'static str>>) {
         let name = record.envelope.as_ref().map(|envelope| envelope.name.as_str()).unwrap_or_default();
         let Some(key) = record.sound_key(partitions).map(str::to_owned) else {
-            let reason = "its key does not hash to its partition".to_owned();
+            let reason = "its key is no text, or does not hash to its partition".to_owned();
             self.queue.push_back(Work::Malformed { record, reason, after: Some(after) });
             return;
         };

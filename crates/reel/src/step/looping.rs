@@ -268,6 +268,10 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     let rest = part.into_iter().filter(|work| work.lane().is_none_or(|lane| !lost.contains(&lane))).collect();
                     parts.push((rest, poisoned));
                 }
+                Err(Failed::Poison(reason)) if poisoned.is_some() => {
+                    self.put_back(part, parts, "it stops");
+                    return Err(StepStopped(format!("not even the dead letter can be stored: {reason}")));
+                }
                 Err(Failed::Poison(reason)) => match halves(part) {
                     Ok((first, second)) => parts.extend([(second, None), (first, None)]),
                     Err(single) => parts.push((single, Some(reason))),

@@ -9,4 +9,6 @@ mod working;
 
 pub(crate) use looping::{StepInbox, StepLimits, StepLoop, StepStopped, ToStep};
 pub use store::{Columns, Record, RowKey, Stored, StoredRows, Table};
+#[cfg(test)]
+pub(crate) use transaction::ADVANCE;
 pub(crate) use working::{Panicked, attempt, load, save};

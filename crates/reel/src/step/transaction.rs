@@ -73,7 +73,8 @@ pub(super) async fn run<S: Service<State: Stored>>(
         sqlx::query("set local lock_timeout = '50ms'").execute(&mut *transaction).await?;
     }
     let now = advance::<S>(&mut transaction, lanes, &moved).await?;
-    let asks: Vec<Ask<'_, S>> = batch.iter().filter_map(Work::ask).collect();
+    // What cannot be stored cannot be asked for either.
+    let asks: Vec<Ask<'_, S>> = if manner.poisoned.is_some() { Vec::new() } else { batch.iter().filter_map(Work::ask).collect() };
     let mut state = load::<S>(&mut transaction, &asks).await?;
     let with = handling(replica, &mut transaction, lanes, batch, now, manner).await?;
     let handled = handle::<S>(&mut state, batch, with)
@@ -90,7 +91,7 @@ pub(super) async fn run<S: Service<State: Stored>>(
 }
 
 /// Fences and advances the positions, where token, run and offset are still ours. Returns the database's time.
-pub(super) const ADVANCE: &str = "
+pub(crate) const ADVANCE: &str = "
 with moved as (
     update reel.positions as position
     set next_offset = new.next_offset, next_seq = new.next_seq, generation = new.generation, opened_id = new.opened_id

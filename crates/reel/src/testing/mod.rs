@@ -114,13 +114,16 @@ where
         assert!(matches!(self.decided, Decision::Nothing), "expected nothing, got {:?}", self.decided);
     }
 
-    /// The event cannot happen in this state.
+    /// The event cannot happen in this state, for the reason returned.
     ///
     /// # Panics
     /// Where it was accepted.
     #[track_caller]
-    pub fn then_impossible(self) {
-        assert!(matches!(self.decided, Decision::Impossible(_)), "expected an impossible event, got {:?}", self.decided);
+    pub fn then_impossible(self) -> Impossible {
+        match self.decided {
+            Decision::Impossible(impossible) => impossible,
+            other => panic!("expected an impossible event, got {other:?}"),
+        }
     }
 
     /// The command was refused for this reason.

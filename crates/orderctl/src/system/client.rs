@@ -1,0 +1,198 @@
+//! A client of the services, as a good one behaves: it tries again, elsewhere, under the same `Idempotency-Key`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use contracts::OrderId;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{PerService, Service};
+
+/// How long one try may take: a replica that is paused takes connections and never answers.
+const TRY: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Sends to any of a service's replicas in turn. 503, lost connections and silence are tried again until a limit.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    directory: Directory,
+    turn: Arc<AtomicUsize>,
+    limit: Duration,
+}
+
+/// What a service answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; null where it is no JSON.
+    pub json: Value,
+    /// The `Location` header.
+    pub location: Option<String>,
+}
+
+/// Which replicas run.
+#[derive(Clone, Default)]
+pub(super) struct Directory(Arc<RwLock<PerService<Vec<String>>>>);
+
+impl Client {
+    pub(super) fn new(directory: Directory) -> Self {
+        let http = reqwest::Client::builder().timeout(TRY).no_proxy().build().expect("a client without TLS can be made");
+        Self { http, directory, turn: Arc::default(), limit: LIMIT }
+    }
+
+    /// A client of replicas at known addresses.
+    #[must_use]
+    pub fn of(urls: &PerService<Vec<String>>) -> Self {
+        Self::new(Directory(Arc::new(RwLock::new(urls.clone()))))
+    }
+
+    /// Gives up after another limit than 30 s.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// `POST /accounts/{customer}/deposits`, in cents of a euro.
+    ///
+    /// # Errors
+    /// Where no replica answers within the limit.
+    pub async fn deposit(&self, customer: &str, cents: i64, key: &str) -> Result<Answer> {
+        let body = json!({"amount": cents, "currency": "EUR"});
+        self.post(Service::Payment, &format!("/accounts/{customer}/deposits"), Some(key), Some(&body)).await
+    }
+
+    /// `POST /stock/{sku}/receipts`
+    ///
+    /// # Errors
+    /// Where no replica answers within the limit.
+    pub async fn receive(&self, sku: &str, quantity: i64, key: &str) -> Result<Answer> {
+        let body = json!({"quantity": quantity});
+        self.post(Service::Inventory, &format!("/stock/{sku}/receipts"), Some(key), Some(&body)).await
+    }
+
+    /// `POST /orders`
+    ///
+    /// # Errors
+    /// Where no replica answers within the limit.
+    pub async fn place(&self, customer: &str, lines: &[(&str, i64)], key: &str) -> Result<Answer> {
+        let lines: Vec<Value> = lines.iter().map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity})).collect();
+        self.post(Service::Order, "/orders", Some(key), Some(&json!({"customer": customer, "lines": lines}))).await
+    }
+
+    /// `POST /orders/{id}/cancel`
+    ///
+    /// # Errors
+    /// Where no replica answers within the limit.
+    pub async fn cancel(&self, order: OrderId) -> Result<Answer> {
+        self.post(Service::Order, &format!("/orders/{order}/cancel"), None, None).await
+    }
+
+    /// `GET /orders/{id}`
+    ///
+    /// # Errors
+    /// Where no replica answers within the limit.
+    pub async fn order(&self, order: OrderId) -> Result<Answer> {
+        self.get(Service::Order, &format!("/orders/{order}")).await
+    }
+
+    /// Any `GET`.
+    ///
+    /// # Errors
+    /// Where no replica answers within the limit.
+    pub async fn get(&self, service: Service, path: &str) -> Result<Answer> {
+        self.send(service, Method::GET, path, None, None).await
+    }
+
+    /// Any `POST`.
+    ///
+    /// # Errors
+    /// Where no replica answers within the limit.
+    pub async fn post(&self, service: Service, path: &str, key: Option<&str>, body: Option<&Value>) -> Result<Answer> {
+        self.send(service, Method::POST, path, key, body).await
+    }
+
+    async fn send(&self, service: Service, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> Result<Answer> {
+        let deadline = Instant::now() + self.limit;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let failure = match self.directory.pick(service, self.turn.fetch_add(1, Ordering::Relaxed)) {
+                None => "none of its replicas runs".to_owned(),
+                Some(url) => match self.try_once(&method, &format!("{url}{path}"), key, body).await {
+                    Ok(answer) if answer.status != StatusCode::SERVICE_UNAVAILABLE.as_u16() => return Ok(answer),
+                    Ok(answer) => format!("it answers 503, {}", answer.json["detail"]),
+                    Err(error) => format!("{:#}", anyhow::Error::new(error)),
+                },
+            };
+            if Instant::now() >= deadline {
+                bail!("{method} {path}: {service} could not be reached in {:?}: {failure}", self.limit);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn try_once(&self, method: &Method, url: &str, key: Option<&str>, body: Option<&Value>) -> reqwest::Result<Answer> {
+        let mut request = self.http.request(method.clone(), url);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        let location = response.headers().get("Location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let status = response.status().as_u16();
+        let json = serde_json::from_slice(&response.bytes().await?).unwrap_or(Value::Null);
+        Ok(Answer { status, json, location })
+    }
+}
+
+impl Answer {
+    /// The body of a 2xx.
+    ///
+    /// # Errors
+    /// Any other status, with what the service said.
+    pub fn success(self) -> Result<Value> {
+        if (200..300).contains(&self.status) { Ok(self.json) } else { bail!("answered {}: {}", self.status, self.json) }
+    }
+
+    /// The body of a 201.
+    ///
+    /// # Errors
+    /// Any other status, with what the service said.
+    pub fn created(self) -> Result<Value> {
+        if self.status == 201 { Ok(self.json) } else { bail!("answered {} and not 201: {}", self.status, self.json) }
+    }
+
+    /// The id of the order that was placed (or is shown).
+    ///
+    /// # Errors
+    /// Any status but 2xx, with what the service said.
+    pub fn order_id(self) -> Result<OrderId> {
+        let json = self.success()?;
+        let id = json["order_id"].as_str().with_context(|| format!("no order_id in {json}"))?;
+        Ok(id.parse()?)
+    }
+}
+
+impl Directory {
+    pub(super) fn add(&self, service: Service, url: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)[service].push(url.to_owned());
+    }
+
+    pub(super) fn remove(&self, service: Service, url: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)[service].retain(|other| other != url);
+    }
+
+    fn pick(&self, service: Service, turn: usize) -> Option<String> {
+        let urls = &self.0.read().unwrap_or_else(PoisonError::into_inner)[service];
+        urls.get(turn.checked_rem(urls.len())?).cloned()
+    }
+}

@@ -1,0 +1,273 @@
+//! The databases, the topics and the replicas of the three services on a given Kafka and Postgres.
+//!
+//! ```no_run
+//! # async fn example(stack: &devstack::Stack) -> anyhow::Result<()> {
+//! use orderctl::system::{Service, System, SystemOptions};
+//!
+//! let options = SystemOptions::new(stack.kafka(), stack.postgres(), &devstack::topics::unique_prefix());
+//! let system = System::create(options).await?;
+//! let mut replicas = system.start_all(2).await?; // order-1, order-2, payment-1, ... all of them ready
+//! let client = system.client();
+//! client.deposit("anna", 10_000, "a key").await?.created()?;
+//! client.receive("MUG", 5, "a key").await?.created()?;
+//! let order = client.place("anna", &[("MUG", 1)], "a key").await?.order_id()?;
+//! system.until_quiet(std::time::Duration::from_secs(10)).await?;
+//! assert_eq!(client.order(order).await?.json["status"], "confirmed");
+//! replicas[0].kill().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Databases, topics and the folder of logs go with the [`System`], unless it is [kept](System::keep), `REEL_KEEP` is set or
+//! the thread panics (then the logs stay).
+
+mod client;
+mod databases;
+mod guard;
+mod options;
+mod programs;
+mod progress;
+mod replica;
+mod service;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures_util::future::{join_all, try_join_all};
+use reel::runtime::KafkaSettings;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+pub use client::{Answer, Client};
+pub use options::SystemOptions;
+pub use progress::Progress;
+pub use replica::Replica;
+pub use service::{PerService, Service};
+
+use crate::audit::Places;
+use client::Directory;
+use guard::Guard;
+use programs::Programs;
+
+/// Logs of runs that were killed, or kept, stay for a day.
+const RUNS_KEPT_FOR: Duration = Duration::from_hours(24);
+const DROP_WITHIN: Duration = Duration::from_secs(15);
+
+/// The order system on one Kafka and one Postgres.
+pub struct System {
+    options: SystemOptions,
+    programs: Programs,
+    guard: Arc<Guard>,
+    directory: Directory,
+    pools: PerService<PgPool>,
+    folder: PathBuf,
+    kept: AtomicBool,
+}
+
+impl System {
+    /// Makes what is missing of the databases, their tables and the topics.
+    ///
+    /// # Errors
+    /// Where the services are not built, or Kafka or Postgres refuse.
+    pub async fn create(options: SystemOptions) -> Result<Self> {
+        let programs = Programs::find()?;
+        let folder = match &options.folder {
+            Some(folder) => folder.clone(),
+            None => new_run_folder(&options.suffix())?,
+        };
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let pool = |service| {
+            let url = databases::url(&options.postgres_admin, &options.database(service));
+            PgPoolOptions::new().max_connections(3).acquire_timeout(Duration::from_secs(10)).connect_lazy(&url)
+        };
+        let pools = PerService::try_new(pool).context("the address of postgres is wrong")?;
+        let guard = Arc::new(Guard::start()?);
+        let system = Self { options, programs, guard, directory: Directory::default(), pools, folder, kept: AtomicBool::new(false) };
+        try_join_all(Service::ALL.map(|service| system.prepare(service))).await?;
+        Ok(system)
+    }
+
+    async fn prepare(&self, service: Service) -> Result<()> {
+        let migrate = async {
+            databases::create(&self.options.postgres_admin, &self.options.database(service)).await?;
+            self.run(service, "migrate").await
+        };
+        tokio::try_join!(migrate, self.run(service, "topics"))?;
+        Ok(())
+    }
+
+    /// Runs one of a service's operator's commands to its end: `migrate`, `topics`.
+    ///
+    /// # Errors
+    /// Where it fails, with what it said.
+    pub async fn run(&self, service: Service, command: &str) -> Result<()> {
+        self.programs.run(service, command, self.environment(service)).await
+    }
+
+    /// Starts a replica; see [`Replica::wait_ready`]. A replica of the same name may have run before: the log goes on.
+    ///
+    /// # Errors
+    /// Where the process cannot be started.
+    pub async fn start(&self, service: Service, name: &str) -> Result<Replica> {
+        self.start_with(service, name, &[]).await
+    }
+
+    /// The same with environment variables of this replica alone; they win over all others.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    #[expect(clippy::unused_async, reason = "a later kind of system starts containers")]
+    pub async fn start_with(&self, service: Service, name: &str, extra: &[(&str, &str)]) -> Result<Replica> {
+        let mut environment = self.environment(service);
+        environment.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let program = self.programs.path(service);
+        Replica::start(service, name, program, environment, &self.folder, self.guard.clone(), self.directory.clone())
+    }
+
+    /// Starts so many replicas of each service, named `order-1`, `order-2`, `payment-1`, ..., and waits until all are ready.
+    ///
+    /// # Errors
+    /// Where one of them does not get ready.
+    pub async fn start_all(&self, of_each: usize) -> Result<Vec<Replica>> {
+        let mut replicas = Vec::new();
+        for service in Service::ALL {
+            for nth in 1..=of_each {
+                replicas.push(self.start(service, &format!("{service}-{nth}")).await?);
+            }
+        }
+        try_join_all(replicas.iter_mut().map(Replica::wait_ready)).await?;
+        Ok(replicas)
+    }
+
+    /// A client of all replicas that run, now and later.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.directory.clone())
+    }
+
+    /// How far the sagas have come, by the databases.
+    ///
+    /// # Errors
+    /// Where a database does not answer.
+    pub async fn progress(&self) -> Result<Progress> {
+        Progress::read(&self.pools, |service| self.topic(service)).await
+    }
+
+    /// Waits until every order has ended, every cancelled one is undone, and everything that was published has been consumed.
+    ///
+    /// # Errors
+    /// What is left after the limit.
+    pub async fn until_quiet(&self, limit: Duration) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let progress = self.progress().await?;
+            if progress.is_quiet() {
+                return Ok(());
+            }
+            anyhow::ensure!(tokio::time::Instant::now() < deadline, "waited {limit:?} and {progress} (logs: {})", self.folder.display());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What the audit of this system reads.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places {
+            kafka: KafkaSettings { brokers: self.options.kafka.clone(), topic_prefix: self.options.prefix.clone() }.kafka("orderctl"),
+            databases: PerService::new(|service| self.database_url(service)),
+        }
+    }
+
+    /// The address of a service's database.
+    #[must_use]
+    pub fn database_url(&self, service: Service) -> String {
+        databases::url(&self.options.postgres_admin, &self.options.database(service))
+    }
+
+    /// A pool of connections to a service's database, as the admin.
+    #[must_use]
+    pub fn pool(&self, service: Service) -> &PgPool {
+        &self.pools[service]
+    }
+
+    /// The topic of a service, as the broker knows it.
+    #[must_use]
+    pub fn topic(&self, service: Service) -> String {
+        format!("{}{}", self.options.prefix, service.topic())
+    }
+
+    /// Where the logs of the replicas are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The environment variables that every replica of a service gets.
+    #[must_use]
+    pub fn environment(&self, service: Service) -> Vec<(String, String)> {
+        self.options.environment(service, self.database_url(service))
+    }
+
+    /// Lets databases, topics and logs stay.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Drops the databases, whoever is still connected, and deletes the topics and the logs. The replicas should be gone.
+    ///
+    /// # Errors
+    /// Where Kafka or Postgres refuse.
+    pub async fn drop_all(self) -> Result<()> {
+        self.keep(); // what is dropped here needs not be dropped again
+        join_all(Service::ALL.map(|service| self.pools[service].close())).await;
+        drop_everything(&self.options).await?;
+        fs::remove_dir_all(&self.folder).with_context(|| format!("cannot remove {}", self.folder.display()))
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if self.kept.load(Ordering::Relaxed) {
+            return;
+        }
+        if std::thread::panicking() || std::env::var_os("REEL_KEEP").is_some() {
+            eprintln!("orderctl: the logs are kept: {}", self.folder.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+        if std::env::var_os("REEL_KEEP").is_some() {
+            return;
+        }
+        let options = self.options.clone();
+        // On a thread of its own: the test's runtime may be ending, and must not be blocked on itself.
+        let dropping = std::thread::spawn(move || -> Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { tokio::time::timeout(DROP_WITHIN, drop_everything(&options)).await? })
+        });
+        if let Ok(Err(error)) = dropping.join() {
+            eprintln!("orderctl: some of {} stays: {error:#}", self.options.prefix);
+        }
+    }
+}
+
+async fn drop_everything(options: &SystemOptions) -> Result<()> {
+    let databases = Service::ALL.map(|service| async move { databases::drop(&options.postgres_admin, &options.database(service)).await });
+    let topics = async { devstack::topics::delete_with_prefix(&options.kafka, &options.prefix).await.map(|_| ()) };
+    tokio::try_join!(try_join_all(databases), topics)?;
+    Ok(())
+}
+
+fn new_run_folder(name: &str) -> Result<PathBuf> {
+    let runs = devstack::folders::data()?.join("runs");
+    fs::create_dir_all(&runs)?;
+    for entry in fs::read_dir(&runs)?.flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age > RUNS_KEPT_FOR) {
+            let _ = fs::remove_dir_all(entry.path()); // somebody else may do it at the same moment
+        }
+    }
+    Ok(runs.join(name))
+}

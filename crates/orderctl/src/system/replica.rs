@@ -1,0 +1,237 @@
+//! A running process of a service.
+
+use std::fs::{self, OpenOptions};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+use super::Service;
+use super::client::Directory;
+use super::guard::Guard;
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+/// Below the range that devstack takes for servers, and that which the system gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+const LOG_LINES: usize = 12;
+
+/// A process of a service. It is killed when this value is dropped, and when this process dies.
+pub struct Replica {
+    service: Service,
+    name: String,
+    pid: u32,
+    url: String,
+    log: PathBuf,
+    child: Child,
+    ended: Option<ExitStatus>,
+    guard: Arc<Guard>,
+    directory: Directory,
+}
+
+impl Replica {
+    pub(super) fn start(
+        service: Service,
+        name: &str,
+        program: &Path,
+        environment: Vec<(String, String)>,
+        folder: &Path,
+        guard: Arc<Guard>,
+        directory: Directory,
+    ) -> Result<Self> {
+        let port = free_port()?;
+        let log = folder.join(format!("{name}.log"));
+        let file = OpenOptions::new().create(true).append(true).open(&log);
+        let file = file.with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = Command::new(program);
+        command.arg("run").env("HTTP_ADDRESS", format!("127.0.0.1:{port}")).env("INSTANCE_ID", name).envs(environment);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        // A group of its own: Ctrl-C is for its owner.
+        command.process_group(0).kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let pid = child.id().context("the process ended at once")?;
+        guard.add(pid)?;
+        let url = format!("http://127.0.0.1:{port}");
+        directory.add(service, &url);
+        Ok(Self { service, name: name.to_owned(), pid, url, log, child, ended: None, guard, directory })
+    }
+
+    /// Its service.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// Its instance id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The id of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// `http://127.0.0.1:<port>`
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The file of its log.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Waits until it takes commands: `GET /health/ready` answers 200.
+    ///
+    /// # Errors
+    /// Where the process ends, or is not ready in a minute; with the last lines of its log.
+    pub async fn wait_ready(&mut self) -> Result<()> {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build()?;
+        let deadline = tokio::time::Instant::now() + READY_WITHIN;
+        let url = format!("{}/health/ready", self.url);
+        let mut said = "it did not answer".to_owned();
+        while tokio::time::Instant::now() < deadline {
+            if !self.is_running() {
+                bail!("{} ended while it started{}", self.name, self.last_words());
+            }
+            if let Ok(answer) = http.get(&url).send().await {
+                if answer.status().is_success() {
+                    return Ok(());
+                }
+                said = answer.text().await.unwrap_or_default();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("{} was not ready in {READY_WITHIN:?}, and said: {said}{}", self.name, self.last_words())
+    }
+
+    /// Whether the process runs (or is paused).
+    pub fn is_running(&mut self) -> bool {
+        if self.ended.is_none()
+            && let Ok(Some(status)) = self.child.try_wait()
+        {
+            self.has_ended(status);
+        }
+        self.ended.is_none()
+    }
+
+    /// Kills it at once (SIGKILL).
+    ///
+    /// # Errors
+    /// Where the process cannot be waited for.
+    pub async fn kill(&mut self) -> Result<()> {
+        if self.is_running() {
+            self.directory.remove(self.service, &self.url);
+            self.child.start_kill()?;
+            let status = self.child.wait().await?;
+            self.has_ended(status);
+        }
+        Ok(())
+    }
+
+    /// Asks it to stop (SIGTERM) and waits until it has; it must do so cleanly.
+    ///
+    /// # Errors
+    /// Where it does not in half a minute (then it is killed), or ends with another exit code than 0.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.directory.remove(self.service, &self.url);
+        self.signal(Signal::SIGTERM)?;
+        let Some(status) = self.exited(STOPPED_WITHIN).await? else {
+            self.kill().await?;
+            bail!("{} did not stop in {STOPPED_WITHIN:?} and was killed{}", self.name, self.last_words());
+        };
+        anyhow::ensure!(status.success(), "{} ended with {status} when it was asked to stop{}", self.name, self.last_words());
+        Ok(())
+    }
+
+    /// Waits until the process ends by itself; `None` if it has not within the limit.
+    ///
+    /// # Errors
+    /// Where the process cannot be waited for.
+    pub async fn exited(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        if self.is_running() {
+            match tokio::time::timeout(limit, self.child.wait()).await {
+                Ok(status) => self.has_ended(status?),
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(self.ended)
+    }
+
+    /// Holds the process where it is (SIGSTOP).
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn pause(&mut self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a paused process go on (SIGCONT).
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn resume(&mut self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Where the log is and how it ends, to be put behind an error.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let text = self.log_text();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+        format!("; the end of {}:\n{last}", self.log.display())
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        if !self.is_running() {
+            bail!("{} has ended{}", self.name, self.last_words());
+        }
+        kill(self.process()?, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    fn process(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.pid)?))
+    }
+
+    fn has_ended(&mut self, status: ExitStatus) {
+        self.ended = Some(status);
+        self.guard.remove(self.pid);
+        self.directory.remove(self.service, &self.url);
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.directory.remove(self.service, &self.url);
+        // Waited for, so that the guard never kills somebody else who was given the same id. What is killed ends at once.
+        if self.is_running() && self.child.start_kill().is_ok() {
+            let _ = self.process().map(|pid| waitpid(pid, None));
+            self.guard.remove(self.pid);
+        }
+    }
+}
+
+fn free_port() -> Result<u16> {
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(500);
+    ports.find(free).with_context(|| format!("no free port between {} and {}: stop some servers", PORTS.start, PORTS.end))
+}

@@ -1,0 +1,96 @@
+//! The outbox: numbers that follow each other in the order of the commits.
+
+use std::time::Duration;
+
+use sqlx::Connection;
+use uuid::Uuid;
+
+use super::till::Fixture;
+use crate::model::Partition;
+use crate::outbox::{Draft, number, read};
+use crate::wire::Traced;
+
+fn draft(partition: i32) -> Draft {
+    Draft {
+        partition: Partition(partition),
+        event_id: Uuid::now_v7(),
+        key: "k".into(),
+        name: "Credited",
+        payload: vec![1],
+        traced: Traced::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_commands_on_one_partition_number_contiguously_in_commit_order() {
+    const WRITERS: i64 = 8;
+    const EACH: i64 = 25;
+    let fixture = Fixture::open("numbers").await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let mut connection = fixture.connection().await;
+        writers.spawn(async move {
+            for round in 0..EACH {
+                let mut transaction = connection.begin().await.expect("begin");
+                let partitions = if (writer + round) % 2 == 0 { [0, 1, 0] } else { [1, 0, 0] };
+                let drafts = partitions.into_iter().map(draft).collect();
+                number(&mut transaction, drafts).await.expect("number").expect("open");
+                if round % 5 == 4 {
+                    transaction.rollback().await.expect("rollback");
+                } else {
+                    transaction.commit().await.expect("commit");
+                }
+            }
+        });
+    }
+    // A reader that polls meanwhile never sees a number whose predecessor is missing.
+    let mut reader = fixture.connection().await;
+    let total = WRITERS * EACH * 4 / 5 * 2;
+    let mut seen = 0_i64;
+    let reading = async {
+        while seen < total {
+            for row in read(&mut reader, &[(Partition(0), seen)], 1_000).await.expect("read") {
+                assert_eq!(row.seq, seen, "a number was skipped");
+                seen += 1;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reading).await.expect("all numbers come");
+    while let Some(ended) = writers.join_next().await {
+        ended.expect("writer");
+    }
+    assert_eq!(fixture.count("select next_seq from reel.heads where partition = 0").await, total);
+}
+
+#[tokio::test]
+async fn a_rolled_back_command_leaves_no_number_missing() {
+    let fixture = Fixture::open("rollback").await;
+    let mut connection = fixture.connection().await;
+    for commits in [true, false, true] {
+        let mut transaction = connection.begin().await.expect("begin");
+        let numbered = number(&mut transaction, vec![draft(2)]).await.expect("number").expect("open");
+        assert_eq!(numbered.len(), 1);
+        if commits { transaction.commit().await } else { transaction.rollback().await }.expect("end");
+    }
+    let rows = read(&mut connection, &[(Partition(2), 0)], 10).await.expect("read");
+    assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test]
+async fn nothing_is_numbered_while_one_lane_is_closed() {
+    let fixture = Fixture::open("one-closed").await;
+    fixture.execute("update reel.heads set opened_run = 'an earlier run' where partition = 2").await;
+    let mut connection = fixture.connection().await;
+    assert!(number(&mut connection, vec![draft(0)]).await.expect("number").is_none());
+    assert_eq!(fixture.count("select sum(next_seq)::bigint from reel.heads").await, 0);
+}
+
+#[tokio::test]
+async fn decisions_are_numbered_in_a_valid_serial_order() {
+    let fixture = Fixture::open("decided").await;
+    let mut connection = fixture.connection().await;
+    let first = number(&mut connection, vec![draft(0), draft(1)]).await.expect("number").expect("open");
+    let second = number(&mut connection, vec![draft(0)]).await.expect("number").expect("open");
+    let order: Vec<_> = first.iter().chain(&second).filter_map(|event| event.envelope.decided).collect();
+    assert!(order.is_sorted() && order.len() == 3, "{order:?}");
+}

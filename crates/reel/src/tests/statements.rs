@@ -1,0 +1,36 @@
+//! Statements that matter for speed use their index.
+
+use sqlx::{AssertSqlSafe, Row};
+
+use super::till::{Account, Fixture};
+use crate::outbox::{ADVANCE_CURSOR, NUMBER, READ};
+use crate::step::{ADVANCE, Record};
+
+/// The generic plan of a statement, with sequential scans made dear: the tables here are empty.
+async fn plan(fixture: &Fixture, sql: &str) -> String {
+    let mut connection = fixture.connection().await;
+    let count = (1..=12).filter(|n| sql.contains(&format!("${n}"))).max().unwrap_or(0);
+    let nulls = vec!["null"; count].join(", ");
+    let prepare = format!("set enable_seqscan = off; set plan_cache_mode = force_generic_plan; prepare asked as {sql}");
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await.expect("prepare");
+    let explain = sqlx::raw_sql(AssertSqlSafe(format!("explain execute asked({nulls})")));
+    let rows = explain.fetch_all(&mut connection).await.expect("explain");
+    rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn statements_that_matter_use_their_index() {
+    let fixture = Fixture::closed("plans").await;
+    for (statement, index) in [
+        (READ, "outbox_pkey"),
+        (crate::deadlines::DUE, "deadlines_due"),
+        (ADVANCE, "positions_pkey"),
+        (ADVANCE_CURSOR, "cursors_pkey"),
+        (NUMBER, "heads_pkey"),
+        (&Account::TABLE.select_for_update(), "accounts_pkey"),
+        (&Account::TABLE.update(), "accounts_pkey"),
+    ] {
+        let plan = plan(&fixture, statement).await;
+        assert!(plan.contains(index), "{index} is not used:\n{plan}\n{statement}");
+    }
+}

@@ -1,0 +1,273 @@
+//! The step: one batch, one transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::till::{Credit, Fixture, IMPOSSIBLE, PANICS, POISON, Paid, Till, UNDECLARED, credit};
+use crate::kafka::{Intake, Record};
+use crate::lanes::{Grant, OpenLane, Position};
+use crate::model::Partition;
+use crate::outbox::{Relay, Wakeup};
+use crate::runtime::{Commands, Gate, Refused};
+use crate::step::{StepInbox, StepLimits, StepLoop, StepStopped, ToStep};
+use crate::wire::{Contract, Envelope};
+
+/// A running step loop without a consumer: the test delivers the records.
+struct Running {
+    fixture: Fixture,
+    commands: Commands<Till>,
+    records: mpsc::Sender<crate::kafka::Taken>,
+    orders: mpsc::UnboundedSender<ToStep>,
+    task: tokio::task::JoinHandle<Result<(), StepStopped>>,
+    next: HashMap<Partition, (i64, Grant)>,
+}
+
+impl Running {
+    async fn start(name: &str) -> Self {
+        Self::on(Fixture::open(name).await)
+    }
+
+    fn on(fixture: Fixture) -> Self {
+        let gate = Arc::new(Gate::new(1_000));
+        gate.open();
+        let (commands, command_inbox) = Commands::new(100, gate.clone());
+        let (notices, _) = mpsc::unbounded_channel();
+        let (orders, order_inbox) = mpsc::unbounded_channel();
+        let (records, record_inbox) = mpsc::channel(10);
+        let replica = fixture.replica.clone();
+        let relay = Relay::start(replica.clone(), replica.sessions.clone(), replica.pool.clone(), gate.clone(), notices.clone());
+        let wakeup = Wakeup::start(replica.sessions.clone());
+        let (intake, _) = Intake::start(&fixture.kafka).expect("intake");
+        let limits = StepLimits { batch: 100, event_bytes: 10_000 };
+        let step = StepLoop::new(replica, gate, relay, wakeup, intake, notices, limits);
+        let task = tokio::spawn(step.run(StepInbox { orders: order_inbox, records: record_inbox, commands: command_inbox }));
+        Self { fixture, commands, records, orders, task, next: HashMap::new() }
+    }
+
+    /// Joins all lanes, each at the start of its input.
+    async fn join_lanes(&mut self) {
+        let topic = self.fixture.replica.inputs[0].clone();
+        for partition in self.fixture.replica.partitions.iter() {
+            let grant = self.fixture.take(partition).await;
+            let position = Position { generation: 0, ..Position::START };
+            let lane = OpenLane {
+                grant: grant.clone(),
+                generation: 0,
+                next_seq: 0,
+                positions: vec![(topic.clone(), position)],
+                input_ends: vec![0],
+                parked: Default::default(),
+            };
+            self.orders.send(ToStep::Join(lane)).ok().expect("loop runs");
+            self.next.insert(partition, (0, grant));
+        }
+        // Orders are followed in turn: when this one is answered, the lanes have joined.
+        let (done, joined) = oneshot::channel();
+        self.orders.send(ToStep::Leave { partition: Partition(-1), token: Uuid::nil(), done }).ok().expect("loop runs");
+        joined.await.expect("loop runs");
+    }
+
+    /// Delivers payments in one bundle, each the next of its partition.
+    async fn deliver(&mut self, payments: &[(&str, &str, i64)]) {
+        let mut delivered = Vec::new();
+        for (entry, account, amount) in payments {
+            let paid = Paid { entry: (*entry).into(), account: (*account).into(), amount: *amount };
+            let partition = self.fixture.replica.partitions.of(entry.as_bytes());
+            let (number, grant) = self.next.get_mut(&partition).expect("joined");
+            let envelope =
+                Envelope { id: Uuid::now_v7(), name: "Paid".into(), number: Some(*number), generation: Some(0), ..Envelope::default() };
+            let record = Record {
+                topic: self.fixture.replica.inputs[0].clone(),
+                partition,
+                offset: *number,
+                key: Some((*entry).into()),
+                payload: Some(Paid::codec().encode(&paid).expect("encodes")),
+                envelope: Ok(envelope),
+            };
+            *number += 1;
+            delivered.push(crate::kafka::Delivered { token: grant.token, record });
+        }
+        self.records.send(crate::kafka::Taken::Records(delivered)).await.ok().expect("loop runs");
+    }
+
+    async fn ask(&self, command: Credit) -> Result<i64, Refused<super::till::Refused>> {
+        self.commands.ask(command, None).await
+    }
+
+    /// Waits until so many messages were consumed.
+    async fn consumed(&self, messages: i64) {
+        devstack::wait::until(std::time::Duration::from_secs(20), "messages are consumed", || async {
+            let sum = self.fixture.count("select sum(next_seq)::bigint from reel.positions").await;
+            Ok((sum == messages).then_some(()))
+        })
+        .await
+        .expect("consumed");
+    }
+}
+
+#[tokio::test]
+async fn positions_state_and_outbox_commit_together() {
+    let mut running = Running::start("together").await;
+    running.join_lanes().await;
+    running.deliver(&[("a", "x", 5), ("b", "x", 6), ("a", "x", 7)]).await;
+    running.consumed(3).await;
+    assert_eq!(
+        running.fixture.count("select balance from accounts where account = 'x'").await,
+        11,
+        "the second payment of entry a is its own effect"
+    );
+    assert_eq!(running.fixture.count("select count(*) from reel.outbox").await, 2);
+}
+
+#[tokio::test]
+async fn nothing_commits_while_a_lane_is_closed() {
+    let fixture = Fixture::open("closed").await;
+    fixture.execute("update reel.heads set opened_run = null where partition = 1").await;
+    let mut running = Running::on(fixture);
+    running.join_lanes().await;
+    assert!(matches!(running.ask(credit("a", "x", 5)).await, Err(Refused::Closed(_))));
+    for table in ["entries", "accounts", "reel.outbox"] {
+        let sql: &'static str = match table {
+            "entries" => "select count(*) from entries",
+            "accounts" => "select count(*) from accounts",
+            _ => "select count(*) from reel.outbox",
+        };
+        assert_eq!(running.fixture.count(sql).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn two_first_deposits_to_one_account_at_once_keep_both() {
+    let first = Running::start("deposits").await;
+    for round in 0..20 {
+        let account = format!("account-{round}");
+        let (one, two) = (format!("one-{round}"), format!("two-{round}"));
+        let second = Running::on(first.fixture.clone());
+        let (a, b) = tokio::join!(first.ask(credit(&one, &account, 5)), second.ask(credit(&two, &account, 7)));
+        assert_eq!(a.expect("answer").max(b.expect("answer")), 12);
+    }
+    assert_eq!(first.fixture.count("select sum(balance)::bigint from accounts").await, 240);
+}
+
+#[tokio::test]
+async fn the_same_command_at_two_replicas_at_once_is_done_once() {
+    let first = Running::start("same").await;
+    let second = Running::on(first.fixture.clone());
+    for round in 0..20 {
+        let entry = format!("entry-{round}");
+        let (a, b) = tokio::join!(first.ask(credit(&entry, &entry, 5)), second.ask(credit(&entry, &entry, 5)));
+        assert_eq!((a.expect("answer"), b.expect("answer")), (5, 5));
+    }
+    assert_eq!(first.fixture.count("select count(*) from reel.outbox").await, 20);
+}
+
+#[tokio::test]
+async fn an_undeclared_key_stops_the_batch() {
+    let mut running = Running::start("undeclared").await;
+    running.join_lanes().await;
+    running.deliver(&[("a", "x", 5), ("b", UNDECLARED, 6)]).await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), &mut running.task).await.expect("in time").expect("no panic");
+    let stopped = ended.expect_err("stops").to_string();
+    assert!(stopped.contains(UNDECLARED) && stopped.contains("Account"), "{stopped}");
+    assert_eq!(running.fixture.count("select count(*) from entries").await, 0);
+}
+
+#[tokio::test]
+async fn a_panic_in_react_becomes_a_dead_letter_and_the_process_lives() {
+    let mut running = Running::start("panic").await;
+    running.join_lanes().await;
+    running.deliver(&[("a", "x", 5), ("b", "x", PANICS), ("c", "x", 6), ("b", "x", 7)]).await;
+    running.consumed(4).await;
+    assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 11, "neighbours are handled, b is parked");
+    assert_eq!(running.fixture.count("select count(*) from reel.dead_letters where reason like '%thirteen%' and key = 'b'").await, 1);
+    assert_eq!(running.fixture.count("select count(*) from reel.parked where key = 'b'").await, 2, "the later message of the key waits");
+    assert_eq!(running.fixture.count("select count(*) from reel.outbox where type = 'reel.parked'").await, 2);
+    running.deliver(&[("d", "x", 1)]).await;
+    running.consumed(5).await;
+}
+
+#[tokio::test]
+async fn an_impossible_event_is_a_dead_letter() {
+    let mut running = Running::start("impossible").await;
+    running.join_lanes().await;
+    running.deliver(&[("a", "x", IMPOSSIBLE)]).await;
+    running.consumed(1).await;
+    assert_eq!(running.fixture.count("select count(*) from reel.dead_letters where reason = 'no such payment'").await, 1);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_stored_does_not_disturb_its_neighbours() {
+    let mut running = Running::start("poison").await;
+    running.join_lanes().await;
+    running.deliver(&[("a", "x", 1), ("b", "x", 2), ("c", POISON, 4), ("d", "x", 8), ("e", "x", 16)]).await;
+    running.consumed(5).await;
+    assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 27);
+    assert_eq!(running.fixture.count("select count(*) from reel.dead_letters where key = 'c'").await, 1);
+    let refused = running.ask(credit("f", POISON, 1)).await;
+    assert!(matches!(refused, Err(Refused::Failed(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_event_larger_than_the_topic_takes_is_refused() {
+    let running = Running::start("large").await;
+    let refused = running.ask(credit("a", &"x".repeat(20_000), 1)).await;
+    assert!(matches!(refused, Err(Refused::TooLarge { .. })), "{refused:?}");
+    assert_eq!(running.fixture.count("select count(*) from entries").await, 0);
+}
+
+#[tokio::test]
+async fn a_refused_command_leaves_no_number_missing() {
+    let running = Running::start("refused").await;
+    for (entry, account, amount) in [("a", "x", 1), ("b", "x", IMPOSSIBLE), ("c", POISON, 2), ("d", "x", 3)] {
+        let _ = running.ask(credit(entry, account, amount)).await;
+    }
+    assert_eq!(running.fixture.count("select count(*) from reel.outbox").await, 2);
+    let holes =
+        "select count(*) from reel.heads as head where next_seq <> (select count(*) from reel.outbox where partition = head.partition)";
+    assert_eq!(running.fixture.count(holes).await, 0);
+}
+
+#[tokio::test]
+async fn a_lane_that_was_taken_by_another_commits_nothing() {
+    let mut running = Running::start("fenced").await;
+    running.join_lanes().await;
+    let of_a = running.fixture.replica.partitions.of(b"a");
+    running.fixture.take(of_a).await; // somebody else's token from now on
+    let b = ["b", "c", "d", "e", "f"]
+        .into_iter()
+        .find(|key| running.fixture.replica.partitions.of(key.as_bytes()) != of_a)
+        .expect("another lane");
+    running.deliver(&[("a", "x", 5), (b, "x", 6)]).await;
+    running.consumed(1).await;
+    assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 6);
+}
+
+#[tokio::test]
+async fn a_row_that_is_locked_elsewhere_holds_up_only_its_lane() {
+    let mut running = Running::start("locked").await;
+    running.join_lanes().await;
+    running.deliver(&[("a", "slow", 1)]).await;
+    running.consumed(1).await;
+    let mut elsewhere = running.fixture.connection().await;
+    sqlx::raw_sql("set idle_in_transaction_session_timeout = 0; begin; select from accounts where account = 'slow' for update")
+        .execute(&mut elsewhere)
+        .await
+        .expect("lock");
+    let of_a = running.fixture.replica.partitions.of(b"a");
+    let b = ["b", "c", "d", "e", "f"]
+        .into_iter()
+        .find(|key| running.fixture.replica.partitions.of(key.as_bytes()) != of_a)
+        .expect("another lane");
+    running.deliver(&[("a", "slow", 5), (b, "quick", 6)]).await;
+    running.consumed(1).await;
+    devstack::wait::until(std::time::Duration::from_secs(20), "the other lane goes on", || async {
+        Ok((running.fixture.count("select count(*) from accounts where account = 'quick'").await == 1).then_some(()))
+    })
+    .await
+    .expect("goes on");
+    sqlx::raw_sql("rollback").execute(&mut elsewhere).await.expect("unlock");
+    running.consumed(3).await;
+}

@@ -4,12 +4,13 @@ use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reel::kafka::{Kafka, Reader, Record};
 use reel::model::{Event, Partition};
+use reel::runtime::KafkaSettings;
 use reel::step::Stored;
 use sqlx::types::chrono::Utc;
 
 use super::tables::Tables;
 use super::{Audit, Collected, Lane, Side};
-use crate::system::{PerService, Service};
+use crate::system::{PerService, Service, SystemOptions};
 
 /// How many partitions of a topic are read at once.
 const AT_ONCE: usize = 6;
@@ -24,6 +25,13 @@ pub struct Places {
 }
 
 impl Places {
+    /// Where the system of these options is.
+    #[must_use]
+    pub fn of(options: &SystemOptions) -> Self {
+        let kafka = KafkaSettings { brokers: options.kafka.clone(), topic_prefix: options.prefix.clone() };
+        Self { kafka: kafka.kafka("orderctl"), databases: PerService::new(|service| options.database_url(service)) }
+    }
+
     /// Reads everything and audits it.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod collect;
 mod collected;
+mod command;
 mod deadlines;
 mod figures;
 mod findings;
@@ -19,6 +20,7 @@ mod tables;
 mod tests;
 
 pub use collect::Places;
+pub use command::{Options, run};
 pub use collected::{Collected, DeadlineRow, Lane, OutboxRow, ParkedRow, Side};
 pub use figures::Figures;
 pub use findings::{Finding, Findings, Kind};

@@ -33,7 +33,7 @@ pub struct Saga {
 }
 
 /// How an order ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// With its money and its stock.
     Confirmed,
@@ -41,6 +41,8 @@ pub enum Ending {
     Cancelled {
         /// Why.
         reason: CancelReason,
+        /// More about the reason.
+        detail: Option<String>,
         /// When that was recorded.
         at: Timestamp,
     },
@@ -58,7 +60,10 @@ pub(super) fn join(
         match event {
             OrderEvent::OrderCreated(e) => saga(&mut sagas, e.order_id, *at).created = Some((e.clone(), *at)),
             OrderEvent::OrderConfirmed(e) => saga(&mut sagas, e.order_id, *at).end(Ending::Confirmed),
-            OrderEvent::OrderCancelled(e) => saga(&mut sagas, e.order_id, *at).end(Ending::Cancelled { reason: e.reason, at: *at }),
+            OrderEvent::OrderCancelled(e) => {
+                let ending = Ending::Cancelled { reason: e.reason, detail: e.detail.clone(), at: *at };
+                saga(&mut sagas, e.order_id, *at).end(ending);
+            }
         }
     }
     for Recorded { event, at } in payments {
@@ -113,7 +118,7 @@ impl Saga {
 
     /// Says whether it has not ended, or is not undone.
     pub(super) fn judge(&self, now: Timestamp, findings: &mut Findings) {
-        match (&self.created, self.ending) {
+        match (&self.created, &self.ending) {
             (Some((_, at)), None) => findings.add(Kind::Open, format!("order {} since {:.1?}", self.order_id, now.since(*at))),
             (_, Some(Ending::Cancelled { at, .. })) if !(self.money_back && self.stock_back) => {
                 let waits = match (self.money_back, self.stock_back) {
@@ -121,7 +126,7 @@ impl Saga {
                     (false, true) => "payment has",
                     (true, _) => "inventory has",
                 };
-                let what = format!("order {} since {:.1?}: {waits} not answered its cancel", self.order_id, now.since(at));
+                let what = format!("order {} since {:.1?}: {waits} not answered its cancel", self.order_id, now.since(*at));
                 findings.add(Kind::Undoing, what);
             }
             _ => {}
@@ -130,7 +135,7 @@ impl Saga {
 
     /// The money that an account should be without for this order: of a confirmed order its total, once.
     pub(super) fn money_held(&self) -> Option<(&CustomerId, i64)> {
-        match (self.ending, &self.created) {
+        match (&self.ending, &self.created) {
             (Some(Ending::Confirmed), Some((created, _))) => Some((&created.customer, created.total.amount)),
             _ if self.money_back => None,
             _ => self.paid.first().map(|paid| (&paid.customer, paid.amount.amount)),
@@ -139,7 +144,7 @@ impl Saga {
 
     /// The stock that should be off the shelf for this order: of a confirmed order its lines, once.
     pub(super) fn stock_held(&self) -> Vec<Line> {
-        match (self.ending, &self.created) {
+        match (&self.ending, &self.created) {
             (Some(Ending::Confirmed), Some((created, _))) => created.lines.iter().map(Line::from).collect(),
             _ if self.stock_back => Vec::new(),
             _ => self.taken.first().cloned().unwrap_or_default(),

@@ -1,1 +1,134 @@
-//! demo
+//! A thousand orders with every ending, driven over HTTP, and their audit.
+
+mod drive;
+mod follow;
+mod plan;
+mod servers;
+mod summary;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nix::libc;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use plan::{Plan, Planned, Wish};
+
+use crate::audit::Audit;
+use crate::system::{System, SystemOptions};
+use drive::Driver;
+use follow::Follow;
+use servers::Servers;
+
+/// How long after the last order everything must have ended.
+const QUIET_WITHIN: Duration = Duration::from_secs(60);
+const REPLICAS: usize = 2;
+
+/// What a demo is made of.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// How many orders are placed
+    #[arg(long, env = "ORDERS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub orders: u32,
+    /// How many of them a second
+    #[arg(long, env = "RATE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// What decides which order ends how; by default another one each time
+    #[arg(long, env = "SEED")]
+    pub seed: Option<u64>,
+    /// How long an order may take until it is cancelled
+    #[arg(long, env = "SETTLE_WITHIN", default_value = "4s", value_name = "TIME", value_parser = reel::runtime::duration)]
+    pub settle_within: Duration,
+    /// Leave the stack, the databases, the topics and the logs when it is over
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Runs the demo. Ctrl-C stops everything that it has started.
+///
+/// # Errors
+/// Where something cannot be started or driven to its end.
+pub async fn run(options: &Options) -> Result<ExitCode> {
+    let [mut interrupt, mut terminate, mut hangup] =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    let code = |signal: i32| ExitCode::from(u8::try_from(128 + signal).unwrap_or(1));
+    let stopped_by = tokio::select! {
+        done = demo(options) => return done.map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        _ = interrupt.recv() => libc::SIGINT,
+        _ = terminate.recv() => libc::SIGTERM,
+        _ = hangup.recv() => libc::SIGHUP,
+    };
+    eprintln!("orderctl: stopped, and with it everything that was started");
+    Ok(code(stopped_by))
+}
+
+/// Whether the audit is as it should be.
+async fn demo(options: &Options) -> Result<bool> {
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let plan = Plan::new(options.orders as usize, seed, options.settle_within);
+    say(&format!("{} orders, {} a second, seed {seed} (again: SEED={seed})", options.orders, options.rate));
+
+    let servers = Servers::find(options.keep).await?;
+    say(&format!("{}", servers.stack()));
+    let prefix = format!("demo-{}-", devstack::topics::unique_prefix().trim_matches(['t', '-']));
+    let system = System::create(SystemOptions {
+        settle_within: options.settle_within,
+        ..SystemOptions::new(servers.stack().kafka(), servers.stack().postgres(), &prefix)
+    });
+    let system = system.await?;
+    if options.keep || servers.are_own() {
+        system.keep(); // they go with the servers
+    }
+    say(&format!("databases and topics {prefix}* are made; {REPLICAS} replicas of each service start, logs: {}", system.folder().display()));
+    let done = drive_and_audit(options, &plan, &system).await;
+    match (&done, options.keep) {
+        (Ok(audit), false) if audit.figures.ok => {
+            if servers.are_own() {
+                let _ = std::fs::remove_dir_all(system.folder());
+            } else {
+                system.drop_all().await?;
+            }
+        }
+        _ => {
+            system.keep();
+            say(&format!("the logs are kept: {}", system.folder().display()));
+        }
+    }
+    Ok(done?.figures.ok)
+}
+
+async fn drive_and_audit(options: &Options, plan: &Plan, system: &System) -> Result<Audit> {
+    let mut replicas = system.start_all(REPLICAS).await?;
+    let client = system.client();
+    plan.stock_up(&client).await?;
+    let follow = Follow::new(plan.orders.len() as u64);
+    let work = async {
+        let placed = Driver { system, plan, rate: options.rate, follow: &follow }.drive(&mut replicas).await?;
+        system.until_quiet(options.settle_within + QUIET_WITHIN).await?;
+        anyhow::Ok(placed)
+    };
+    let placed = tokio::select! {
+        placed = work => placed?,
+        error = follow.show(system) => return Err(error),
+    };
+    follow.end();
+    let audit = system.places().audit().await?;
+    print(&format!("\n{}\n{audit}", summary::of(&audit.sagas)))?;
+    for replica in &mut replicas {
+        replica.stop().await?;
+    }
+    ensure!(audit.figures.orders == placed, "{placed} orders were acknowledged, and the topics hold {}", audit.figures.orders);
+    Ok(audit)
+}
+
+fn say(what: &str) {
+    eprintln!("demo: {what}");
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}

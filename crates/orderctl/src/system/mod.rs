@@ -23,6 +23,7 @@
 mod client;
 mod databases;
 mod guard;
+mod launch;
 mod options;
 mod programs;
 mod progress;
@@ -37,11 +38,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::future::{join_all, try_join_all};
-use reel::runtime::KafkaSettings;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 pub use client::{Answer, Client};
+pub use launch::Detached;
 pub use options::SystemOptions;
 pub use progress::Progress;
 pub use replica::Replica;
@@ -50,6 +51,7 @@ pub use service::{PerService, Service};
 use crate::audit::Places;
 use client::Directory;
 use guard::Guard;
+use launch::Launch;
 use programs::Programs;
 
 /// Logs of runs that were killed, or kept, stay for a day.
@@ -80,8 +82,8 @@ impl System {
         };
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let pool = |service| {
-            let url = databases::url(&options.postgres_admin, &options.database(service));
-            PgPoolOptions::new().max_connections(3).acquire_timeout(Duration::from_secs(10)).connect_lazy(&url)
+            let pool = PgPoolOptions::new().max_connections(3).acquire_timeout(Duration::from_secs(10));
+            pool.connect_lazy(&options.database_url(service))
         };
         let pools = PerService::try_new(pool).context("the address of postgres is wrong")?;
         let guard = Arc::new(Guard::start()?);
@@ -119,12 +121,20 @@ impl System {
     ///
     /// # Errors
     /// As [`Self::start`].
-    #[expect(clippy::unused_async, reason = "a later kind of system starts containers")]
     pub async fn start_with(&self, service: Service, name: &str, extra: &[(&str, &str)]) -> Result<Replica> {
         let mut environment = self.environment(service);
         environment.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let program = self.programs.path(service);
-        Replica::start(service, name, program, environment, &self.folder, self.guard.clone(), self.directory.clone())
+        let launch = Launch { service, name, program: self.programs.path(service), environment, folder: &self.folder };
+        Replica::start(&launch, self.guard.clone(), self.directory.clone())
+    }
+
+    /// Starts a replica that outlives this process, at `port` if that is free.
+    ///
+    /// # Errors
+    /// Where the process cannot be started.
+    pub fn start_detached(&self, service: Service, name: &str, port: u16) -> Result<Detached> {
+        let environment = self.environment(service);
+        Launch { service, name, program: self.programs.path(service), environment, folder: &self.folder }.detached(port)
     }
 
     /// Starts so many replicas of each service, named `order-1`, `order-2`, `payment-1`, ..., and waits until all are ready.
@@ -153,7 +163,7 @@ impl System {
     /// # Errors
     /// Where a database does not answer.
     pub async fn progress(&self) -> Result<Progress> {
-        Progress::read(&self.pools, |service| self.topic(service)).await
+        Ok(Progress::read(&self.pools, |service| self.topic(service)).await?)
     }
 
     /// Waits until every order has ended, every cancelled one is undone, and everything that was published has been consumed.
@@ -175,16 +185,13 @@ impl System {
     /// What the audit of this system reads.
     #[must_use]
     pub fn places(&self) -> Places {
-        Places {
-            kafka: KafkaSettings { brokers: self.options.kafka.clone(), topic_prefix: self.options.prefix.clone() }.kafka("orderctl"),
-            databases: PerService::new(|service| self.database_url(service)),
-        }
+        Places::of(&self.options)
     }
 
     /// The address of a service's database.
     #[must_use]
     pub fn database_url(&self, service: Service) -> String {
-        databases::url(&self.options.postgres_admin, &self.options.database(service))
+        self.options.database_url(service)
     }
 
     /// A pool of connections to a service's database, as the admin.
@@ -196,7 +203,7 @@ impl System {
     /// The topic of a service, as the broker knows it.
     #[must_use]
     pub fn topic(&self, service: Service) -> String {
-        format!("{}{}", self.options.prefix, service.topic())
+        self.options.topic(service)
     }
 
     /// Where the logs of the replicas are.
@@ -208,7 +215,7 @@ impl System {
     /// The environment variables that every replica of a service gets.
     #[must_use]
     pub fn environment(&self, service: Service) -> Vec<(String, String)> {
-        self.options.environment(service, self.database_url(service))
+        self.options.environment(service)
     }
 
     /// Lets databases, topics and logs stay.

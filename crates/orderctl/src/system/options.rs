@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Service;
+use super::{Service, databases};
 
 /// What a system is made with. The fields are public: take [`SystemOptions::new`] and change what should differ.
 #[derive(Debug, Clone)]
@@ -48,16 +48,28 @@ impl SystemOptions {
         format!("{service}_{}", self.suffix())
     }
 
+    /// The address of a service's database.
+    #[must_use]
+    pub fn database_url(&self, service: Service) -> String {
+        databases::url(&self.postgres_admin, &self.database(service))
+    }
+
+    /// The topic of a service, as the broker knows it.
+    #[must_use]
+    pub fn topic(&self, service: Service) -> String {
+        format!("{}{}", self.prefix, service.topic())
+    }
+
     /// The prefix as it may stand in a name.
     pub(crate) fn suffix(&self) -> String {
         let plain = self.prefix.to_lowercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
         plain.trim_matches('_').to_owned()
     }
 
-    pub(super) fn environment(&self, service: Service, database_url: String) -> Vec<(String, String)> {
+    pub(super) fn environment(&self, service: Service) -> Vec<(String, String)> {
         let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
         let mut environment: Vec<(String, String)> = [
-            ("DATABASE_URL", database_url),
+            ("DATABASE_URL", self.database_url(service)),
             ("KAFKA_BROKERS", self.kafka.clone()),
             ("TOPIC_PREFIX", self.prefix.clone()),
             ("PARTITIONS", self.partitions.to_string()),

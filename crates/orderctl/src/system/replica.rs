@@ -1,9 +1,8 @@
 //! A running process of a service.
 
-use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, TcpListener};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +10,15 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use super::Service;
 use super::client::Directory;
 use super::guard::Guard;
+use super::launch::{self, Launch};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
-/// Below the range that devstack takes for servers, and that which the system gives to outgoing connections.
-const PORTS: std::ops::Range<u16> = 10_000..20_000;
-const LOG_LINES: usize = 12;
 
 /// A process of a service. It is killed when this value is dropped, and when this process dies.
 pub struct Replica {
@@ -37,30 +34,16 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub(super) fn start(
-        service: Service,
-        name: &str,
-        program: &Path,
-        environment: Vec<(String, String)>,
-        folder: &Path,
-        guard: Arc<Guard>,
-        directory: Directory,
-    ) -> Result<Self> {
-        let port = free_port()?;
-        let log = folder.join(format!("{name}.log"));
-        let file = OpenOptions::new().create(true).append(true).open(&log);
-        let file = file.with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = Command::new(program);
-        command.arg("run").env("HTTP_ADDRESS", format!("127.0.0.1:{port}")).env("INSTANCE_ID", name).envs(environment);
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        // A group of its own: Ctrl-C is for its owner.
-        command.process_group(0).kill_on_drop(true);
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    pub(super) fn start(launch: &Launch<'_>, guard: Arc<Guard>, directory: Directory) -> Result<Self> {
+        let port = launch::free_port()?;
+        let mut command = launch.command(port)?;
+        let child = command.kill_on_drop(true).spawn().with_context(|| format!("cannot start {}", launch.program.display()))?;
         let pid = child.id().context("the process ended at once")?;
         guard.add(pid)?;
-        let url = format!("http://127.0.0.1:{port}");
-        directory.add(service, &url);
-        Ok(Self { service, name: name.to_owned(), pid, url, log, child, ended: None, guard, directory })
+        let url = launch::url(port);
+        directory.add(launch.service, &url);
+        let (service, name, log) = (launch.service, launch.name.to_owned(), launch.log());
+        Ok(Self { service, name, pid, url, log, child, ended: None, guard, directory })
     }
 
     /// Its service.
@@ -104,23 +87,18 @@ impl Replica {
     /// # Errors
     /// Where the process ends, or is not ready in a minute; with the last lines of its log.
     pub async fn wait_ready(&mut self) -> Result<()> {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build()?;
+        let http = launch::http()?;
         let deadline = tokio::time::Instant::now() + READY_WITHIN;
-        let url = format!("{}/health/ready", self.url);
-        let mut said = "it did not answer".to_owned();
-        while tokio::time::Instant::now() < deadline {
+        loop {
             if !self.is_running() {
                 bail!("{} ended while it started{}", self.name, self.last_words());
             }
-            if let Ok(answer) = http.get(&url).send().await {
-                if answer.status().is_success() {
-                    return Ok(());
-                }
-                said = answer.text().await.unwrap_or_default();
+            let Err(said) = launch::ask_ready(&http, &self.url).await else { return Ok(()) };
+            if tokio::time::Instant::now() >= deadline {
+                bail!("{} was not ready in {READY_WITHIN:?}: {said}{}", self.name, self.last_words());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        bail!("{} was not ready in {READY_WITHIN:?}, and said: {said}{}", self.name, self.last_words())
     }
 
     /// Whether the process runs (or is paused).
@@ -195,10 +173,7 @@ impl Replica {
     /// Where the log is and how it ends, to be put behind an error.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let text = self.log_text();
-        let lines: Vec<&str> = text.lines().collect();
-        let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
-        format!("; the end of {}:\n{last}", self.log.display())
+        launch::last_words(&self.log)
     }
 
     fn signal(&mut self, signal: Signal) -> Result<()> {
@@ -228,10 +203,4 @@ impl Drop for Replica {
             self.guard.remove(self.pid);
         }
     }
-}
-
-fn free_port() -> Result<u16> {
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(500);
-    ports.find(free).with_context(|| format!("no free port between {} and {}: stop some servers", PORTS.start, PORTS.end))
 }

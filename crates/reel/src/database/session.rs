@@ -24,6 +24,9 @@ impl Sessions {
     /// # Errors
     /// Where the url is none.
     pub fn new(url: &str, name: &str, lease: Duration) -> sqlx::Result<Self> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(sqlx::Error::Configuration("it does not begin with postgres://".into()));
+        }
         let idle = (lease * 2 / 5).min(LONGEST_IDLE);
         let milliseconds = |duration: Duration| duration.as_millis().to_string();
         let options = PgConnectOptions::from_str(url)?

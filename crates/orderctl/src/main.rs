@@ -1,0 +1,45 @@
+//! `orderctl`: the order system as a whole, from the command line.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use orderctl::{audit, demo, up};
+
+/// The order system as a whole: demo, audit, up, down.
+///
+/// REEL_KAFKA (bootstrap servers) and REEL_POSTGRES (a superuser's address), when set, name the stack to be used.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Drive a thousand orders to every ending on real Kafka and Postgres, and audit them; exit 1 if the audit fails
+    Demo(demo::Options),
+    /// Check that databases and topics say the same, and the right thing; exit 1 if they do not
+    Audit(audit::Options),
+    /// Start Kafka, Postgres and two replicas of each service, and leave them running
+    Up,
+    /// Stop what `up` has started; the data stays
+    Down,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    run(Arguments::parse().command).await.unwrap_or_else(|error| {
+        eprintln!("orderctl: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo(options) => demo::run(&options).await,
+        Command::Audit(options) => audit::run(&options).await,
+        Command::Up => up::up().await,
+        Command::Down => up::down().await,
+    }
+}

@@ -1,0 +1,102 @@
+//! What runs, as `up` has written it down.
+
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use devstack::folders;
+use serde::{Deserialize, Serialize};
+
+use super::process::Process;
+use crate::system::{Detached, Service};
+
+const STATE: &str = "running.json";
+
+/// What runs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Running {
+    pub(super) kafka: String,
+    pub(super) postgres: String,
+    pub(super) replicas: Vec<Started>,
+}
+
+/// A replica that was started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Started {
+    pub(super) service: Service,
+    pub(super) name: String,
+    pub(super) process: Process,
+    pub(super) url: String,
+    pub(super) log: PathBuf,
+}
+
+/// Where logs and what runs are written.
+pub(super) fn folder() -> Result<PathBuf> {
+    let folder = folders::data()?.join("up");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// One `up` or `down` at a time; let go when the file is dropped.
+pub(super) fn lock() -> Result<File> {
+    let path = folder()?.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    if file.try_lock().is_err() {
+        eprintln!("orderctl: waiting for another `orderctl up` or `down`");
+        file.lock().context("cannot lock")?;
+    }
+    Ok(file)
+}
+
+impl Running {
+    /// What was written last; nothing if nothing was.
+    pub(super) fn read() -> Result<Self> {
+        let path = folder()?.join(STATE);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).with_context(|| format!("{} cannot be read: remove it, and stop what runs by hand", path.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    pub(super) fn write(&self) -> Result<()> {
+        let path = folder()?.join(STATE);
+        let partial = path.with_added_extension("partial");
+        fs::write(&partial, serde_json::to_vec_pretty(self)?)?;
+        Ok(fs::rename(partial, path)?)
+    }
+
+    /// Where everything is, and three requests to try.
+    pub(super) fn description(&self) -> String {
+        let mut text = format!("kafka      {}\npostgres   {}\n", self.kafka, self.postgres);
+        for replica in &self.replicas {
+            let Started { name, url, process, log, .. } = replica;
+            let _ = writeln!(text, "{name:<12}{url}   process {}, log {}", process.pid(), log.display());
+        }
+        let url = |service| self.replicas.iter().find(|replica| replica.service == service).map_or("", |replica| replica.url.as_str());
+        let [order, payment, inventory] = Service::ALL.map(url);
+        let post = "curl -H 'Content-Type: application/json' -H \"Idempotency-Key: $RANDOM$RANDOM\"";
+        let _ = write!(
+            text,
+            r#"
+try:
+  {post} {payment}/accounts/anna/deposits -d '{{"amount": 10000, "currency": "EUR"}}'
+  {post} {inventory}/stock/MUG/receipts -d '{{"quantity": 5}}'
+  {post} {order}/orders -d '{{"customer": "anna", "lines": [{{"sku": "MUG", "quantity": 2}}]}}'"#
+        );
+        text
+    }
+}
+
+impl Started {
+    pub(super) fn new(service: Service, name: String, detached: Detached) -> Self {
+        Self { service, name, process: Process::new(detached.pid), url: detached.url, log: detached.log }
+    }
+
+    pub(super) fn detached(&self) -> Detached {
+        Detached { pid: self.process.pid(), url: self.url.clone(), log: self.log.clone() }
+    }
+}

@@ -11,8 +11,9 @@ async fn two_replicas_share_the_lanes() -> Result<()> {
     let shop = Shop::open(|_| {}).await?;
     for service in Service::ALL {
         eventually("each replica holds half of the lanes", || async {
-            let owners: Vec<(Option<String>, i64)> =
-                sqlx::query_as("select owner, count(*) from reel.lanes group by owner order by owner").fetch_all(shop.system.pool(service)).await?;
+            let owners: Vec<(Option<String>, i64)> = sqlx::query_as("select owner, count(*) from reel.lanes group by owner order by owner")
+                .fetch_all(shop.system.pool(service))
+                .await?;
             Ok(owners == [(Some(format!("{service}-1")), 2), (Some(format!("{service}-2")), 2)])
         })
         .await?;
@@ -87,7 +88,13 @@ async fn a_process_stopped_inside_a_transaction_loses_it_and_commits_nothing_lat
     sqlx::query("select from accounts where customer = 'ann' for update").execute(&mut *holder).await?;
     let order = shop.order("held", 1).await?[0];
     eventually("payment-1 waits for the row inside its transaction", || async {
-        Ok(shop.count(Service::Payment, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await? > 0)
+        Ok(shop
+            .count(
+                Service::Payment,
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .await?
+            > 0)
     })
     .await?;
     let mut zombie = shop.take("payment-1");
@@ -115,7 +122,8 @@ async fn a_process_stopped_inside_a_transaction_loses_it_and_commits_nothing_lat
 async fn a_replica_that_was_paused_longer_than_its_lease_does_no_harm() -> Result<()> {
     let mut shop = Shop::open(|options| options.lease = Duration::from_secs(1)).await?;
     shop.order("before", 4).await?;
-    let mut zombies = vec![shop.take("order-1"), shop.take("payment-1"), shop.take("inventory-1")];
+    // Not order-1: a client that waits for its answer would only slow the test down.
+    let mut zombies = vec![shop.take("payment-1"), shop.take("inventory-1")];
     for zombie in &mut zombies {
         zombie.pause()?;
     }

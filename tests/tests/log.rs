@@ -80,10 +80,8 @@ async fn an_input_is_held_at_a_missing_number_while_other_lanes_and_deadlines_go
     eventually("the other lane goes on", || async { Ok(shop.status(other).await? == "cancelled") }).await?;
     let held = format!("{}/0", shop.system.topic(Service::Payment));
     eventually("the input is held", || async { Ok(shop.health(&replica).await?["held_inputs"] == serde_json::json!([held])) }).await?;
-    eventually("the deadline of the held lane fires", || async {
-        Ok(shop.client.order(late).await?.success()?["reason"] == "expired")
-    })
-    .await?;
+    eventually("the deadline of the held lane fires", || async { Ok(shop.client.order(late).await?.success()?["reason"] == "expired") })
+        .await?;
 
     replica.kill().await?;
     let mut replica = shop.system.start(Service::Order, "order-1").await?;
@@ -134,6 +132,6 @@ async fn an_input_made_anew_stops_the_lane() -> Result<()> {
         Ok(health["lanes"]["stopped"]["2"].as_str().is_some_and(|reason| reason.contains("made anew")))
     })
     .await?;
-    assert_eq!(shop.health(&replica).await?["lanes"]["open"], 3);
+    eventually("the other lanes are open", || async { Ok(shop.health(&replica).await?["lanes"]["open"] == 3) }).await?;
     Ok(())
 }

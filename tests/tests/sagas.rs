@@ -52,11 +52,16 @@ async fn a_cancelled_and_an_expired_order_get_their_money_back_once() -> Result<
 async fn the_same_idempotency_key_at_two_replicas_at_once_gives_one_order() -> Result<()> {
     let shop = Shop::open(|_| {}).await?;
     let http = reqwest::Client::new();
-    let urls: Vec<String> = shop.replicas.iter().filter(|replica| replica.service() == Service::Order).map(|replica| replica.url().to_owned()).collect();
+    let urls: Vec<String> =
+        shop.replicas.iter().filter(|replica| replica.service() == Service::Order).map(|replica| replica.url().to_owned()).collect();
     for round in 0..10 {
         let place = |url: &str, quantity: i64| {
             let body = serde_json::json!({"customer": "ann", "lines": [{"sku": "COFFEE", "quantity": quantity}]});
-            http.post(format!("{url}/orders")).header("Idempotency-Key", format!("k{round}")).header("content-type", "application/json").body(body.to_string()).send()
+            http.post(format!("{url}/orders"))
+                .header("Idempotency-Key", format!("k{round}"))
+                .header("content-type", "application/json")
+                .body(body.to_string())
+                .send()
         };
         let (one, two) = tokio::join!(place(&urls[0], 1), place(&urls[1], 1));
         let (one, two) = (one?, two?);
@@ -115,7 +120,13 @@ async fn a_closed_service_answers_503_and_says_when_to_come_back() -> Result<()>
 #[tokio::test]
 async fn a_wrong_setting_is_told_in_one_line_with_its_name_and_exit_code_2() -> Result<()> {
     let shop = Shop::prepared(|_| {}).await?;
-    for (name, value) in [("LEASE", "soon"), ("BATCH", "0"), ("DATABASE_URL", "mysql://x"), ("ORDER_PRICES", "/nowhere.json"), ("RDKAFKA_NO_SUCH_THING", "1")] {
+    for (name, value) in [
+        ("LEASE", "soon"),
+        ("BATCH", "0"),
+        ("DATABASE_URL", "mysql://x"),
+        ("ORDER_PRICES", "/nowhere.json"),
+        ("RDKAFKA_NO_SUCH_THING", "1"),
+    ] {
         let mut replica = shop.system.start_with(Service::Order, "order-1", &[(name, value)]).await?;
         let status = replica.exited(saga_tests::LIMIT).await?.expect("it ends");
         let log = replica.log_text();

@@ -90,8 +90,10 @@ async fn a_rebuild_restores_positions_deadlines_and_parked_keys() -> Result<()> 
     let parked = "select count(*) from reel.parked";
     let consumed = "select next_seq from reel.positions where topic like '%inventory' and partition = 3";
     eventually("both are parked", || async { Ok(shop.count(Service::Payment, parked).await? == 2) }).await?;
-    eventually("payment has taken the money", || async { Ok(shop.count(Service::Payment, "select count(*) from payments").await? == 1) }).await?;
-    let published = "select count(*) from reel.heads as head join reel.cursors as cursor using (partition) where head.next_seq <> cursor.seq";
+    eventually("payment has taken the money", || async { Ok(shop.count(Service::Payment, "select count(*) from payments").await? == 1) })
+        .await?;
+    let published =
+        "select count(*) from reel.heads as head join reel.cursors as cursor using (partition) where head.next_seq <> cursor.seq";
     for service in [Service::Order, Service::Payment] {
         eventually("everything is published", || async { Ok(shop.count(service, published).await? == 0) }).await?;
     }

@@ -1,19 +1,24 @@
 //! Reads the topics and the tables.
 
-use anyhow::{Context, Result, ensure};
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use inventory::domain::InventoryService;
+use order::domain::OrderService;
+use payment::domain::PaymentService;
 use reel::kafka::{Kafka, Reader, Record};
 use reel::model::{Event, Partition};
 use reel::runtime::KafkaSettings;
 use reel::step::Stored;
 use sqlx::types::chrono::Utc;
 
-use super::tables::Tables;
+use super::tables::{self, Tables};
 use super::{Audit, Collected, Lane, Side};
 use crate::system::{PerService, Service, SystemOptions};
 
 /// How many partitions of a topic are read at once.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 12;
 
 /// Where a system's topics and databases are.
 #[derive(Debug, Clone)]
@@ -41,39 +46,44 @@ impl Places {
         Ok(super::audit(&collected, Utc::now().into()))
     }
 
-    /// Reads the databases, then the topics up to where they end then.
+    /// Reads the databases, the topics, and the heads of the databases again. The order is what makes the audit of a system at
+    /// work sound: what a later table or an earlier topic says, the others have heard of.
     ///
     /// # Errors
     /// Where Kafka or Postgres cannot be read.
     pub async fn collect(&self) -> Result<Collected> {
+        let order = self.tables::<OrderService>(Service::Order).await?;
+        let payment = self.tables::<PaymentService>(Service::Payment).await?;
+        let inventory = self.tables::<InventoryService>(Service::Inventory).await?;
         let reader = Reader::new(self.kafka.clone());
-        let (order, payment, inventory) = tokio::try_join!(
-            self.side(&reader, Service::Order),
-            self.side(&reader, Service::Payment),
-            self.side(&reader, Service::Inventory),
-        )?;
+        let inventory = self.side(&reader, Service::Inventory, inventory).await?;
+        let payment = self.side(&reader, Service::Payment, payment).await?;
+        let order = self.side(&reader, Service::Order, order).await?;
         Ok(Collected { order, payment, inventory })
     }
 
-    async fn side<S: reel::model::Service<State: Stored>>(&self, reader: &Reader, service: Service) -> Result<Side<S>> {
-        let tables = Tables::<S>::read(&self.databases[service]).await;
-        let mut tables = tables.with_context(|| format!("the database of {service} cannot be read"))?;
+    async fn tables<S: reel::model::Service<State: Stored>>(&self, service: Service) -> Result<Tables<S>> {
+        let tables = Tables::read(&self.databases[service]).await;
+        tables.with_context(|| format!("the database of {service} cannot be read: does it run?"))
+    }
+
+    async fn side<S: reel::model::Service>(&self, reader: &Reader, service: Service, tables: Tables<S>) -> Result<Side<S>> {
+        let Tables { state, heads, mut outbox, deadlines, parked, dead_letters } = tables;
         let topic = self.kafka.topic(<S::Event as Event>::TOPIC);
         let count = reader.partition_count(&topic).await.context("kafka cannot be read")?;
         let count = count.with_context(|| format!("there is no topic {topic}: is the prefix right?"))?;
-        if let Some(other) = tables.heads.keys().find(|partition| **partition >= count) {
-            ensure!(false, "{topic} has {count} partitions, and the database of {service} knows partition {other}");
+        if let Some(other) = heads.keys().find(|partition| **partition >= count) {
+            bail!("{topic} has {count} partitions, and the database of {service} knows partition {other}");
         }
         let records = stream::iter((0..count).map(|partition| read(reader, &topic, Partition(partition))));
         let records: Vec<Vec<Record>> = records.buffered(AT_ONCE).try_collect().await?;
-        let lanes = (0..count).zip(records).map(|(partition, records)| Lane {
-            partition: Partition(partition),
-            records,
-            outbox: tables.outbox.remove(&partition).unwrap_or_default(),
-            next_seq: tables.heads.get(&partition).copied().unwrap_or(0),
-        });
-        let lanes = lanes.collect();
-        let Tables { state, deadlines, parked, dead_letters, .. } = tables;
+        let after = tables::heads(&self.databases[service]).await?;
+        let lane = |(partition, records)| {
+            let next = |heads: &HashMap<i32, i64>| heads.get(&partition).copied().unwrap_or(0);
+            let outbox = outbox.remove(&partition).unwrap_or_default();
+            Lane { partition: Partition(partition), records, outbox, next_seq: next(&heads), next_seq_after: next(&after) }
+        };
+        let lanes = (0..count).zip(records).map(lane).collect();
         Ok(Side { topic, lanes, state, deadlines, parked, dead_letters })
     }
 }

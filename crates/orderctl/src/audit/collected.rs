@@ -44,8 +44,10 @@ pub struct Lane {
     pub records: Vec<Record>,
     /// The rows that the outbox still has, in the order of their numbers.
     pub outbox: Vec<OutboxRow>,
-    /// The number that the database gives next.
+    /// The number that the database gave next, when its tables were read.
     pub next_seq: i64,
+    /// The same after the topic was read: a system that works meanwhile has given more of them.
+    pub next_seq_after: i64,
 }
 
 /// A row of the outbox.

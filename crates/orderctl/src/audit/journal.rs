@@ -45,14 +45,14 @@ pub(super) fn accepted<'a>(topic: &str, lane: &'a Lane, findings: &mut Findings)
 /// Numbers are missing where the database has given more of them, or the topic holds later ones.
 fn tell_gaps(place: &str, lane: &Lane, next_seq: i64, current: &BTreeMap<i64, BTreeSet<Uuid>>, findings: &mut Findings) {
     let after_last = current.last_key_value().map_or(0, |(number, _)| number + 1);
-    let head = lane.next_seq;
+    let (head, head_after) = (lane.next_seq, lane.next_seq_after);
     let missing = head.max(after_last) - next_seq;
     if let Ok(weight @ 1..) = u64::try_from(missing) {
         let what = format!("{place} is applied up to number {next_seq}, and numbers go up to {}: {missing} missing", head.max(after_last));
         findings.weigh(Kind::Gap, weight, what);
     }
-    if head < next_seq {
-        findings.add(Kind::FoldMismatch, format!("{place} holds {next_seq} events, and the head of the database says {head}"));
+    if head_after < next_seq {
+        findings.add(Kind::FoldMismatch, format!("{place} holds {next_seq} events, and the head of the database says {head_after}"));
     }
 }
 

@@ -48,15 +48,14 @@ pub enum Ending {
     },
 }
 
-/// Joins the logs. An order that payment or inventory speak of, and order does not, is a mismatch.
-pub(super) fn join(
-    orders: &[Recorded<OrderEvent>],
-    payments: &[Recorded<PaymentEvent>],
-    inventory: &[Recorded<InventoryEvent>],
-    findings: &mut Findings,
+/// Joins the logs, each in pieces.
+pub(super) fn join<const N: usize>(
+    orders: [&Vec<Recorded<OrderEvent>>; N],
+    payments: [&Vec<Recorded<PaymentEvent>>; N],
+    inventory: [&Vec<Recorded<InventoryEvent>>; N],
 ) -> Vec<Saga> {
     let mut sagas = BTreeMap::new();
-    for Recorded { event, at } in orders {
+    for Recorded { event, at } in orders.into_iter().flatten() {
         match event {
             OrderEvent::OrderCreated(e) => saga(&mut sagas, e.order_id, *at).created = Some((e.clone(), *at)),
             OrderEvent::OrderConfirmed(e) => saga(&mut sagas, e.order_id, *at).end(Ending::Confirmed),
@@ -66,7 +65,7 @@ pub(super) fn join(
             }
         }
     }
-    for Recorded { event, at } in payments {
+    for Recorded { event, at } in payments.into_iter().flatten() {
         match event {
             PaymentEvent::PaymentCompleted(e) => saga(&mut sagas, e.order_id, *at).paid.push(e.clone()),
             PaymentEvent::PaymentFailed(e) => saga(&mut sagas, e.order_id, *at).money_back = true,
@@ -74,20 +73,12 @@ pub(super) fn join(
             PaymentEvent::AccountCredited(_) => {}
         }
     }
-    for Recorded { event, at } in inventory {
+    for Recorded { event, at } in inventory.into_iter().flatten() {
         match event {
             InventoryEvent::InventoryUpdated(e) => saga(&mut sagas, e.order_id, *at).taken.push(e.lines.clone()),
             InventoryEvent::InventoryFailed(e) => saga(&mut sagas, e.order_id, *at).stock_back = true,
             InventoryEvent::InventoryRestored(e) => saga(&mut sagas, e.order_id, *at).stock_back = true,
             InventoryEvent::StockReceived(_) => {}
-        }
-    }
-    for saga in sagas.values() {
-        if saga.created.is_none() {
-            findings.add(Kind::FoldMismatch, format!("order {} was never created, and events speak of it", saga.order_id));
-        }
-        if saga.endings > 1 {
-            findings.add(Kind::FoldMismatch, format!("order {} ended {} times", saga.order_id, saga.endings));
         }
     }
     sagas.into_values().collect()
@@ -116,8 +107,14 @@ impl Saga {
         self.created.as_ref().map(|(_, at)| self.last_at.since(*at))
     }
 
-    /// Says whether it has not ended, or is not undone.
+    /// Says whether it has not ended, or is not undone, or is none that can be.
     pub(super) fn judge(&self, now: Timestamp, findings: &mut Findings) {
+        if self.created.is_none() {
+            findings.add(Kind::FoldMismatch, format!("order {} was never created, and events speak of it", self.order_id));
+        }
+        if self.endings > 1 {
+            findings.add(Kind::FoldMismatch, format!("order {} ended {} times", self.order_id, self.endings));
+        }
         match (&self.created, &self.ending) {
             (Some((_, at)), None) => findings.add(Kind::Open, format!("order {} since {:.1?}", self.order_id, now.since(*at))),
             (_, Some(Ending::Cancelled { at, .. })) if !(self.money_back && self.stock_back) => {
@@ -130,6 +127,15 @@ impl Saga {
                 findings.add(Kind::Undoing, what);
             }
             _ => {}
+        }
+    }
+
+    /// Says whether money or stock was taken more than once, or for a confirmed order not at all.
+    pub(super) fn judge_taken(&self, findings: &mut Findings) {
+        for (times, what) in [(self.paid.len(), "money"), (self.taken.len(), "stock")] {
+            if times > 1 || (times == 0 && self.ending == Some(Ending::Confirmed)) {
+                findings.add(Kind::FoldMismatch, format!("order {}: its {what} was taken {times} times", self.order_id));
+            }
         }
     }
 

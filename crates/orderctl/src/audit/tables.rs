@@ -52,7 +52,7 @@ impl<S: Service<State: Stored>> Tables<S> {
         for table in state.tables() {
             table.load_all(&mut connection).await?;
         }
-        let heads: Vec<(i32, i64)> = sqlx::query_as("select partition, next_seq from reel.heads").fetch_all(&mut connection).await?;
+        let heads = read_heads(&mut connection).await?;
         let rows: Vec<(i32, i64, Uuid)> =
             sqlx::query_as("select partition, seq, event_id from reel.outbox order by partition, seq").fetch_all(&mut connection).await?;
         let mut outbox: HashMap<i32, Vec<OutboxRow>> = HashMap::new();
@@ -69,13 +69,26 @@ impl<S: Service<State: Stored>> Tables<S> {
         connection.close().await?;
         Ok(Self {
             state,
-            heads: heads.into_iter().collect(),
+            heads,
             outbox,
             deadlines: deadlines.into_iter().map(DeadlineRow::from).collect(),
             parked: parked.into_iter().map(ParkedRow::from).collect(),
             dead_letters,
         })
     }
+}
+
+/// The number that is given next, by partition.
+pub(super) async fn heads(url: &str) -> sqlx::Result<HashMap<i32, i64>> {
+    let mut connection = PgConnection::connect(url).await?;
+    let heads = read_heads(&mut connection).await?;
+    connection.close().await?;
+    Ok(heads)
+}
+
+async fn read_heads(connection: &mut PgConnection) -> sqlx::Result<HashMap<i32, i64>> {
+    let heads: Vec<(i32, i64)> = sqlx::query_as("select partition, next_seq from reel.heads").fetch_all(connection).await?;
+    Ok(heads.into_iter().collect())
 }
 
 impl From<StoredDeadline> for DeadlineRow {

@@ -102,7 +102,9 @@ impl Driver<'_> {
             }
         };
         let limit = self.plan.settle_within + EXPIRED_WITHIN;
-        timeout(limit, cancelled).await.with_context(|| format!("order {order} was not cancelled in {limit:?}, and its deadline was shorter"))?
+        timeout(limit, cancelled)
+            .await
+            .with_context(|| format!("order {order} was not cancelled in {limit:?}, and its deadline was shorter"))?
     }
 }
 

@@ -81,7 +81,10 @@ async fn demo(options: &Options) -> Result<bool> {
     if options.keep || servers.are_own() {
         system.keep(); // they go with the servers
     }
-    say(&format!("databases and topics {prefix}* are made; {REPLICAS} replicas of each service start, logs: {}", system.folder().display()));
+    say(&format!(
+        "databases and topics {prefix}* are made; {REPLICAS} replicas of each service start, logs: {}",
+        system.folder().display()
+    ));
     let done = drive_and_audit(options, &plan, &system).await;
     match (&done, options.keep) {
         (Ok(audit), false) if audit.figures.ok => {

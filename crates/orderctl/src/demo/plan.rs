@@ -54,8 +54,7 @@ const LATE: usize = 5;
 const CANCEL_WITHIN_MS: u64 = 150;
 
 /// What is sold, and there is enough of.
-pub(super) const PLENTY: [&str; 9] =
-    ["TEA-GREEN", "TEA-BLACK", "TEA-OOLONG", "COFFEE", "COCOA", "MUG", "TEAPOT", "GRINDER", "FILTERS"];
+pub(super) const PLENTY: [&str; 9] = ["TEA-GREEN", "TEA-BLACK", "TEA-OOLONG", "COFFEE", "COCOA", "MUG", "TEAPOT", "GRINDER", "FILTERS"];
 /// What is sold, and there is little of.
 pub(super) const SCARCE: &str = "KETTLE";
 pub(super) const SCARCE_PIECES: i64 = 5;

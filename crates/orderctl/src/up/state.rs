@@ -54,9 +54,8 @@ impl Running {
     pub(super) fn read() -> Result<Self> {
         let path = folder()?.join(STATE);
         match fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).with_context(|| format!("{} cannot be read: remove it, and stop what runs by hand", path.display()))
-            }
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} cannot be read: remove it, and stop what runs by hand", path.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }

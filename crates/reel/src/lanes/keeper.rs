@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -26,17 +26,22 @@ const RENEW_SOON: Duration = Duration::from_millis(50);
 /// The pauses between tries to open a lane: from the first, doubling, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// A lane that was open so long is opened anew without a pause.
+const LONG_OPEN: Duration = Duration::from_secs(10);
+/// How long a stopping replica waits for a lane that it is just opening.
+const OPENING_AT_MOST: Duration = Duration::from_secs(2);
+
 /// What the keeper is told.
 #[derive(Debug)]
 pub(crate) enum Notice {
     /// A lane was taken and opened, or why not.
-    Opened { partition: Partition, grant: Option<Grant>, result: Result<Box<OpenLane>, OpeningError> },
+    Opened { grant: Grant, result: Result<Box<OpenLane>, OpeningError> },
     /// A write under this token was refused: the lane is another's.
     Lost { partition: Partition, token: Uuid },
     /// Somebody else wrote to the lane's partition, or a record was refused.
     Reopen { partition: Partition, token: Uuid },
     /// A lane was handed over.
-    Left { partition: Partition },
+    Left { partition: Partition, token: Uuid },
     /// The database says that lanes are closed, or answers again: look soon.
     Closed,
     /// An input was truncated or made anew under its reader.
@@ -45,11 +50,13 @@ pub(crate) enum Notice {
 
 /// A lane as this replica holds it.
 struct Held {
-    grant: Option<Grant>,
+    /// Its token, which counts once the lane was taken.
+    grant: Grant,
     state: LaneState,
-    /// How often it was opened anew without success.
+    /// How often it was opened anew in short order.
     tries: u32,
-    task: Option<AbortHandle>,
+    opened_at: Instant,
+    opening: Option<JoinHandle<()>>,
 }
 
 /// What a replica does with a lane.
@@ -132,7 +139,7 @@ impl<S: Service<State: Stored>> Keeper<S> {
             Some(connection) => connection,
             None => self.replica.sessions.connect().await?,
         };
-        let tokens: Vec<Uuid> = self.lanes.values().filter_map(|held| held.grant.as_ref()).map(|grant| grant.token).collect();
+        let tokens: Vec<Uuid> = self.lanes.values().map(|held| held.grant.token).collect();
         if self.run.is_none() {
             Identity::prepare(&mut connection, S::NAME, &self.replica.inputs, self.replica.partitions).await?;
         }
@@ -146,7 +153,7 @@ impl<S: Service<State: Stored>> Keeper<S> {
         let lost: Vec<Partition> = self
             .lanes
             .iter()
-            .filter(|(_, held)| held.grant.as_ref().is_some_and(|grant| !view.held.contains(&grant.token)))
+            .filter(|(_, held)| held.grant.run != view.run || (held.state != LaneState::Opening && !view.held.contains(&held.grant.token)))
             .map(|(partition, _)| *partition)
             .collect();
         for partition in lost {
@@ -164,8 +171,9 @@ impl<S: Service<State: Stored>> Keeper<S> {
         let mine: Vec<Partition> = self.lanes.keys().copied().collect();
         let change = share(&self.identity.instance, &mine, &view.leases, &view.live);
         for partition in &change.take {
-            let task = self.spawn_opening(*partition, None, view.run.clone(), 0);
-            self.lanes.insert(*partition, Held { grant: None, state: LaneState::Opening, tries: 0, task: Some(task) });
+            let grant = Grant::new(*partition, &view.run);
+            let opening = Some(self.spawn_opening(grant.clone(), false, 0));
+            self.lanes.insert(*partition, Held { grant, state: LaneState::Opening, tries: 0, opened_at: Instant::now(), opening });
         }
         let leaving = self.lanes.values().any(|held| held.state == LaneState::Leaving);
         if let Some(partition) = change.give.filter(|_| !leaving) {
@@ -176,7 +184,7 @@ impl<S: Service<State: Stored>> Keeper<S> {
 
     fn hear(&mut self, notice: Notice) {
         match notice {
-            Notice::Opened { partition, grant, result } => self.opened(partition, grant, result),
+            Notice::Opened { grant, result } => self.opened(&grant, result),
             Notice::Lost { partition, token } => {
                 if self.holds(partition, token) {
                     tracing::warn!(%partition, "the lane is another's now");
@@ -184,18 +192,19 @@ impl<S: Service<State: Stored>> Keeper<S> {
                 }
             }
             Notice::Reopen { partition, token } => {
-                if self.holds(partition, token)
-                    && let Some(run) = self.run.clone()
-                    && let Some(held) = self.lanes.get(&partition).filter(|held| held.state == LaneState::Open)
-                {
-                    let tries = held.tries + 1;
-                    let task = self.spawn_opening(partition, held.grant.clone(), run, tries);
+                if let Some(held) = self.lanes.get(&partition).filter(|held| held.grant.token == token && held.state == LaneState::Open) {
+                    let tries = if held.opened_at.elapsed() > LONG_OPEN { 1 } else { held.tries + 1 };
+                    let opening = self.spawn_opening(held.grant.clone(), true, tries);
                     if let Some(held) = self.lanes.get_mut(&partition) {
-                        (held.state, held.tries, held.task) = (LaneState::Reopening, tries, Some(task));
+                        (held.state, held.tries, held.opening) = (LaneState::Reopening, tries, Some(opening));
                     }
                 }
             }
-            Notice::Left { partition } => drop(self.lanes.remove(&partition)),
+            Notice::Left { partition, token } => {
+                if self.holds(partition, token) {
+                    self.lanes.remove(&partition);
+                }
+            }
             Notice::Closed => {}
             Notice::InputsBroken => {
                 tracing::error!("an input does not hold what is to be read next: it was truncated or made anew; its lanes are checked");
@@ -208,56 +217,58 @@ impl<S: Service<State: Stored>> Keeper<S> {
         }
     }
 
-    fn opened(&mut self, partition: Partition, grant: Option<Grant>, result: Result<Box<OpenLane>, OpeningError>) {
-        let Some(held) = self.lanes.get_mut(&partition) else { return };
+    fn opened(&mut self, grant: &Grant, result: Result<Box<OpenLane>, OpeningError>) {
+        let partition = grant.partition;
+        // An opening of a lane that was dropped meanwhile, and perhaps taken again, counts for nothing.
+        let Some(held) = self.lanes.get_mut(&partition).filter(|held| held.grant.token == grant.token) else { return };
         match result {
+            Ok(_) if held.state == LaneState::Leaving => {}
             Ok(lane) => {
-                let relayed = RelayLane { grant: lane.grant.clone(), generation: lane.generation, next_seq: lane.next_seq };
-                self.relay.join(relayed);
-                held.grant = Some(lane.grant.clone());
+                self.relay.join(RelayLane { grant: lane.grant.clone(), generation: lane.generation, next_seq: lane.next_seq });
                 if held.state == LaneState::Opening {
                     tracing::info!(%partition, generation = lane.generation, "lane opened");
                     let _ = self.step.send(ToStep::Join(*lane));
                 }
-                held.state = LaneState::Open;
+                (held.state, held.opened_at) = (LaneState::Open, Instant::now());
             }
             Err(OpeningError::Stopped(reason)) => {
                 tracing::error!(%partition, reason, "LANE STOPPED: an operator has to look");
-                let grant = grant.or_else(|| held.grant.clone());
                 self.drop_lane(partition);
-                self.lanes.insert(partition, Held { grant, state: LaneState::Stopped(reason), tries: 0, task: None });
+                self.lanes.insert(
+                    partition,
+                    Held { grant: grant.clone(), state: LaneState::Stopped(reason), tries: 0, opened_at: Instant::now(), opening: None },
+                );
             }
             Err(_) => self.drop_lane(partition),
         }
     }
 
     fn holds(&self, partition: Partition, token: Uuid) -> bool {
-        self.lanes.get(&partition).and_then(|held| held.grant.as_ref()).is_some_and(|grant| grant.token == token)
+        self.lanes.get(&partition).is_some_and(|held| held.grant.token == token)
     }
 
     /// Takes a lane out of the step and the relay at once.
     fn drop_lane(&mut self, partition: Partition) {
         let Some(held) = self.lanes.remove(&partition) else { return };
-        if let Some(task) = held.task {
-            task.abort();
+        if let Some(opening) = held.opening {
+            opening.abort();
         }
-        if let Some(grant) = held.grant {
-            let (done, _) = oneshot::channel();
-            let _ = self.step.send(ToStep::Leave { partition, token: grant.token, done });
-            drop(self.relay.leave(partition, grant.token, false));
-        }
+        let token = held.grant.token;
+        let (done, _) = oneshot::channel();
+        let _ = self.step.send(ToStep::Leave { partition, token, done });
+        drop(self.relay.leave(partition, token, false));
     }
 
-    /// Takes a lane, unless it is held already, and opens it; what passes is tried again.
-    fn spawn_opening(&self, partition: Partition, grant: Option<Grant>, run: Run, tries: u32) -> AbortHandle {
+    /// Takes a lane, unless it is `held` already, and opens it; what passes is tried again.
+    fn spawn_opening(&self, grant: Grant, held: bool, tries: u32) -> JoinHandle<()> {
         let (replica, identity, notices) = (self.replica.clone(), self.identity.clone(), self.notices.clone());
-        let task = tokio::spawn(async move {
-            let (mut grant, mut tries) = (grant, tries);
+        tokio::spawn(async move {
+            let (mut held, mut tries, partition) = (held, tries, grant.partition);
             let result = loop {
                 if tries > 0 {
                     tokio::time::sleep(RETRY.0.saturating_mul(1 << tries.min(6)).min(RETRY.1)).await;
                 }
-                match take_and_open(&replica, &identity, partition, &run, &mut grant).await {
+                match take_and_open(&replica, &identity, &grant, &mut held).await {
                     Ok(lane) => break Ok(Box::new(lane)),
                     Err(error @ (OpeningError::Lost | OpeningError::Stopped(_))) => break Err(error),
                     Err(OpeningError::Database(error)) if Failure::of(&error) == Failure::Broken => {
@@ -273,36 +284,37 @@ impl<S: Service<State: Stored>> Keeper<S> {
                     }
                 }
             };
-            let _ = notices.send(Notice::Opened { partition, grant, result });
-        });
-        task.abort_handle()
+            let _ = notices.send(Notice::Opened { grant, result });
+        })
     }
 
     /// Hands a lane over between two batches: the step lets it go, the relay sends what is committed, the lease ends.
     fn hand_over(&mut self, partition: Partition) {
         let Some(held) = self.lanes.get_mut(&partition).filter(|held| held.state == LaneState::Open) else { return };
-        let Some(grant) = held.grant.clone() else { return };
+        let grant = held.grant.clone();
         tracing::info!(%partition, "handing the lane over");
         held.state = LaneState::Leaving;
         let (step, relay, notices, replica) = (self.step.clone(), self.relay.clone(), self.notices.clone(), self.replica.clone());
         tokio::spawn(async move {
             leave(&replica, &step, &relay, &grant).await;
-            let _ = notices.send(Notice::Left { partition });
+            let _ = notices.send(Notice::Left { partition, token: grant.token });
         });
     }
 
     /// Hands all lanes over and leaves the circle.
     async fn stop(&mut self) {
-        let mut leaving = Vec::new();
-        for held in std::mem::take(&mut self.lanes).into_values() {
-            if let Some(task) = held.task {
-                task.abort();
+        let leaving = std::mem::take(&mut self.lanes).into_values().map(|held| {
+            let (step, relay, replica) = (self.step.clone(), self.relay.clone(), self.replica.clone());
+            async move {
+                // A lane that is just being taken is given back when that has ended, so that nobody waits for its lease.
+                if let Some(mut opening) = held.opening
+                    && tokio::time::timeout(OPENING_AT_MOST, &mut opening).await.is_err()
+                {
+                    opening.abort();
+                }
+                leave(&replica, &step, &relay, &held.grant).await;
             }
-            if let Some(grant) = held.grant {
-                let (step, relay, replica) = (self.step.clone(), self.relay.clone(), self.replica.clone());
-                leaving.push(tokio::spawn(async move { leave(&replica, &step, &relay, &grant).await }));
-            }
-        }
+        });
         futures_util::future::join_all(leaving).await;
         if let Ok(mut connection) = self.replica.sessions.connect().await
             && let Err(error) = self.identity.leave(&mut connection).await
@@ -335,18 +347,14 @@ impl<S: Service<State: Stored>> Keeper<S> {
 async fn take_and_open<S: Service<State: Stored>>(
     replica: &Replica<S>,
     identity: &Identity,
-    partition: Partition,
-    run: &Run,
-    grant: &mut Option<Grant>,
+    grant: &Grant,
+    held: &mut bool,
 ) -> Result<OpenLane, OpeningError> {
-    if grant.is_none() {
+    if !*held {
         let mut connection = replica.pool.acquire().await?;
-        *grant = identity.take(&mut connection, S::NAME, partition, run).await?;
+        *held = identity.take(&mut connection, S::NAME, grant).await?;
     }
-    match grant {
-        Some(grant) => opening::open(replica, grant).await,
-        None => Err(OpeningError::Lost),
-    }
+    if *held { opening::open(replica, grant).await } else { Err(OpeningError::Lost) }
 }
 
 async fn leave<S: Service>(replica: &Replica<S>, step: &mpsc::UnboundedSender<ToStep>, relay: &RelayHandle, grant: &Grant) {

@@ -51,6 +51,13 @@ pub(crate) enum LeaseError {
     Database(#[from] sqlx::Error),
 }
 
+impl Grant {
+    /// A new token for a lane, under the run that the server is in. It counts once it was taken.
+    pub(crate) fn new(partition: Partition, run: &Run) -> Self {
+        Self { partition, token: Uuid::new_v4(), run: run.clone() }
+    }
+}
+
 impl Identity {
     fn interval(&self) -> PgInterval {
         PgInterval { months: 0, days: 0, microseconds: i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX) }
@@ -134,15 +141,9 @@ impl Identity {
     }
 
     /// Takes a lane whose lease is free: sets a new token on its lease, cursor and positions in one transaction, which
-    /// waits for a step in flight. `None` where somebody else was faster.
-    pub(crate) async fn take(
-        &self,
-        connection: &mut PgConnection,
-        reader: &str,
-        partition: Partition,
-        run: &Run,
-    ) -> sqlx::Result<Option<Grant>> {
-        let grant = Grant { partition, token: Uuid::new_v4(), run: run.clone() };
+    /// waits for a step in flight. False where somebody else was faster.
+    pub(crate) async fn take(&self, connection: &mut PgConnection, reader: &str, grant: &Grant) -> sqlx::Result<bool> {
+        let Grant { partition, token, run } = grant;
         let mut transaction = connection.begin().await?;
         let taken = sqlx::query(
             "update reel.lanes set token = $2, run = $3, owner = $4, lease_until = clock_timestamp() + $5
@@ -150,30 +151,30 @@ impl Identity {
                and (owner is null or owner = $4 or lease_until < clock_timestamp() or run is distinct from $3)",
         )
         .bind(partition.0)
-        .bind(grant.token)
+        .bind(token)
         .bind(run.as_str())
         .bind(&self.instance)
         .bind(self.interval())
         .execute(&mut *transaction)
         .await?;
         if taken.rows_affected() == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         sqlx::query("update reel.cursors set token = $2, run = $3 where partition = $1")
             .bind(partition.0)
-            .bind(grant.token)
+            .bind(token)
             .bind(run.as_str())
             .execute(&mut *transaction)
             .await?;
         sqlx::query("update reel.positions set token = $3, run = $4 where reader = $1 and partition = $2")
             .bind(reader)
             .bind(partition.0)
-            .bind(grant.token)
+            .bind(token)
             .bind(run.as_str())
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(Some(grant))
+        Ok(true)
     }
 
     /// Gives lanes back, so that others need not wait for the lease.

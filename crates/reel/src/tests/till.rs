@@ -243,7 +243,9 @@ impl Fixture {
         let run = current_run(&mut connection).await.expect("run");
         let identity =
             Identity { instance: self.replica.instance.clone(), incarnation: uuid::Uuid::now_v7(), lease: Duration::from_secs(5) };
-        identity.take(&mut connection, Till::NAME, partition, &run).await.expect("take").expect("free")
+        let grant = Grant::new(partition, &run);
+        assert!(identity.take(&mut connection, Till::NAME, &grant).await.expect("take"), "the lane is free");
+        grant
     }
 
     /// Makes the topics of both services.

@@ -59,6 +59,8 @@ impl Places {
         let inventory = self.side(&reader, Service::Inventory, inventory).await?;
         let payment = self.side(&reader, Service::Payment, payment).await?;
         let order = self.side(&reader, Service::Order, order).await?;
+        // Its consumers take most of a second to close, which nobody needs to wait for.
+        std::thread::spawn(move || drop(reader));
         Ok(Collected { order, payment, inventory })
     }
 

@@ -28,10 +28,11 @@ mod options;
 mod programs;
 mod progress;
 mod replica;
+mod runs;
 mod service;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -53,9 +54,8 @@ use client::Directory;
 use guard::Guard;
 use launch::Launch;
 use programs::Programs;
+use runs::Run;
 
-/// Logs of runs that were killed, or kept, stay for a day.
-const RUNS_KEPT_FOR: Duration = Duration::from_hours(24);
 const DROP_WITHIN: Duration = Duration::from_secs(15);
 
 /// The order system on one Kafka and one Postgres.
@@ -65,7 +65,7 @@ pub struct System {
     guard: Arc<Guard>,
     directory: Directory,
     pools: PerService<PgPool>,
-    folder: PathBuf,
+    run: Run,
     kept: AtomicBool,
 }
 
@@ -76,18 +76,14 @@ impl System {
     /// Where the services are not built, or Kafka or Postgres refuse.
     pub async fn create(options: SystemOptions) -> Result<Self> {
         let programs = Programs::find()?;
-        let folder = match &options.folder {
-            Some(folder) => folder.clone(),
-            None => new_run_folder(&options.suffix())?,
-        };
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let run = Run::new(&options).await?;
         let pool = |service| {
             let pool = PgPoolOptions::new().max_connections(3).acquire_timeout(Duration::from_secs(10));
             pool.connect_lazy(&options.database_url(service))
         };
         let pools = PerService::try_new(pool).context("the address of postgres is wrong")?;
         let guard = Arc::new(Guard::start()?);
-        let system = Self { options, programs, guard, directory: Directory::default(), pools, folder, kept: AtomicBool::new(false) };
+        let system = Self { options, programs, guard, directory: Directory::default(), pools, run, kept: AtomicBool::new(false) };
         try_join_all(Service::ALL.map(|service| system.prepare(service))).await?;
         Ok(system)
     }
@@ -124,7 +120,7 @@ impl System {
     pub async fn start_with(&self, service: Service, name: &str, extra: &[(&str, &str)]) -> Result<Replica> {
         let mut environment = self.environment(service);
         environment.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let launch = Launch { service, name, program: self.programs.path(service), environment, folder: &self.folder };
+        let launch = Launch { service, name, program: self.programs.path(service), environment, folder: self.folder() };
         Replica::start(&launch, self.guard.clone(), self.directory.clone())
     }
 
@@ -134,7 +130,7 @@ impl System {
     /// Where the process cannot be started.
     pub fn start_detached(&self, service: Service, name: &str, port: u16) -> Result<Detached> {
         let environment = self.environment(service);
-        Launch { service, name, program: self.programs.path(service), environment, folder: &self.folder }.detached(port)
+        Launch { service, name, program: self.programs.path(service), environment, folder: self.folder() }.detached(port)
     }
 
     /// Starts so many replicas of each service, named `order-1`, `order-2`, `payment-1`, ..., and waits until all are ready.
@@ -177,7 +173,7 @@ impl System {
             if progress.is_quiet() {
                 return Ok(());
             }
-            anyhow::ensure!(tokio::time::Instant::now() < deadline, "waited {limit:?} and {progress} (logs: {})", self.folder.display());
+            anyhow::ensure!(tokio::time::Instant::now() < deadline, "waited {limit:?} and {progress} (logs: {})", self.folder().display());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -209,7 +205,7 @@ impl System {
     /// Where the logs of the replicas are.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.run.folder
     }
 
     /// The environment variables that every replica of a service gets.
@@ -221,6 +217,7 @@ impl System {
     /// Lets databases, topics and logs stay.
     pub fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
+        self.run.keep();
     }
 
     /// Drops the databases, whoever is still connected, and deletes the topics and the logs. The replicas should be gone.
@@ -228,10 +225,10 @@ impl System {
     /// # Errors
     /// Where Kafka or Postgres refuse.
     pub async fn drop_all(self) -> Result<()> {
-        self.keep(); // what is dropped here needs not be dropped again
         join_all(Service::ALL.map(|service| self.pools[service].close())).await;
         drop_everything(&self.options).await?;
-        fs::remove_dir_all(&self.folder).with_context(|| format!("cannot remove {}", self.folder.display()))
+        self.kept.store(true, Ordering::Relaxed); // nothing is left to drop
+        fs::remove_dir_all(self.folder()).with_context(|| format!("cannot remove {}", self.folder().display()))
     }
 }
 
@@ -240,12 +237,12 @@ impl Drop for System {
         if self.kept.load(Ordering::Relaxed) {
             return;
         }
-        if std::thread::panicking() || std::env::var_os("REEL_KEEP").is_some() {
-            eprintln!("orderctl: the logs are kept: {}", self.folder.display());
-        } else {
-            let _ = fs::remove_dir_all(&self.folder);
+        let keep_all = std::env::var_os("REEL_KEEP").is_some();
+        if keep_all || std::thread::panicking() {
+            self.run.keep();
+            eprintln!("orderctl: the logs are kept: {}", self.folder().display());
         }
-        if std::env::var_os("REEL_KEEP").is_some() {
+        if keep_all {
             return;
         }
         let options = self.options.clone();
@@ -256,6 +253,8 @@ impl Drop for System {
         });
         if let Ok(Err(error)) = dropping.join() {
             eprintln!("orderctl: some of {} stays: {error:#}", self.options.prefix);
+        } else if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(self.folder());
         }
     }
 }
@@ -265,16 +264,4 @@ async fn drop_everything(options: &SystemOptions) -> Result<()> {
     let topics = async { devstack::topics::delete_with_prefix(&options.kafka, &options.prefix).await.map(|_| ()) };
     tokio::try_join!(try_join_all(databases), topics)?;
     Ok(())
-}
-
-fn new_run_folder(name: &str) -> Result<PathBuf> {
-    let runs = devstack::folders::data()?.join("runs");
-    fs::create_dir_all(&runs)?;
-    for entry in fs::read_dir(&runs)?.flatten() {
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
-        if age.is_some_and(|age| age > RUNS_KEPT_FOR) {
-            let _ = fs::remove_dir_all(entry.path()); // somebody else may do it at the same moment
-        }
-    }
-    Ok(runs.join(name))
 }

@@ -52,6 +52,7 @@ pub async fn up() -> Result<ExitCode> {
             port += 1;
         }
     }
+    running.replicas.sort_by_key(|replica| (replica.service, replica.name.clone()));
     try_join_all(running.replicas.iter().map(ready)).await?;
     println!("{}", running.description());
     Ok(ExitCode::SUCCESS)

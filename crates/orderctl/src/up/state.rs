@@ -70,7 +70,7 @@ impl Running {
 
     /// Where everything is, and three requests to try.
     pub(super) fn description(&self) -> String {
-        let mut text = format!("kafka      {}\npostgres   {}\n", self.kafka, self.postgres);
+        let mut text = format!("{:<12}{}\n{:<12}{}\n", "kafka", self.kafka, "postgres", self.postgres);
         for replica in &self.replicas {
             let Started { name, url, process, log, .. } = replica;
             let _ = writeln!(text, "{name:<12}{url}   process {}, log {}", process.pid(), log.display());

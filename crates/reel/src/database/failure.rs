@@ -37,7 +37,8 @@ impl Failure {
             // Somebody else wrote a row that was absent when this batch read it.
             ("23505", _) if error.constraint().is_some_and(|constraint| constraint.ends_with("_pkey")) => Self::Conflict,
             ("55P03", _) => Self::Locked,
-            (_, "22" | "23") => Self::Poison,
+            // 54: a value that is too large for an index, say
+            (_, "22" | "23" | "54") => Self::Poison,
             // No such table, schema, function, database or sequence: not migrated, or made anew under us.
             ("42P01" | "3F000" | "42883" | "3D000" | "XX000", _) => Self::Lost,
             (_, "08" | "25" | "53" | "57" | "58") => Self::Lost,

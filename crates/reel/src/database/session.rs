@@ -15,7 +15,7 @@ pub struct Sessions {
 /// The longest that a session may sit idle in a transaction, however long the lease.
 const LONGEST_IDLE: Duration = Duration::from_secs(2);
 /// How long a step waits for a row.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Sessions {

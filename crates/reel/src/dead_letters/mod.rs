@@ -106,11 +106,14 @@ pub(crate) async fn release(connection: &mut PgConnection, cause: (&str, i32, i6
     Ok(())
 }
 
+/// The lanes and keys that are parked in these lanes.
+pub(crate) async fn parked_in(connection: &mut PgConnection, lanes: &[i32]) -> sqlx::Result<Vec<(i32, String)>> {
+    sqlx::query_as("select distinct partition, key from reel.parked where partition = any($1)").bind(lanes).fetch_all(connection).await
+}
+
 /// The keys that are parked in these lanes.
 pub(crate) async fn parked_keys(connection: &mut PgConnection, lanes: &[i32]) -> sqlx::Result<HashSet<String>> {
-    let keys: Vec<String> =
-        sqlx::query_scalar("select distinct key from reel.parked where partition = any($1)").bind(lanes).fetch_all(connection).await?;
-    Ok(keys.into_iter().collect())
+    Ok(parked_in(connection, lanes).await?.into_iter().map(|(_, key)| key).collect())
 }
 
 /// Postgres' text holds every character but NUL.

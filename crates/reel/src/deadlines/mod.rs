@@ -108,13 +108,14 @@ pub(crate) async fn due(connection: &mut PgConnection, lanes: &[i32], limit: i64
 }
 
 /// Which of these deadlines are still there and due, seen under the locks of the rows that they are about.
-pub(crate) async fn still_due(connection: &mut PgConnection, asked: &[&Due]) -> sqlx::Result<Vec<(String, String)>> {
+pub(crate) async fn still_due(connection: &mut PgConnection, asked: &[&Due], now: Timestamp) -> sqlx::Result<Vec<(String, String)>> {
     sqlx::query_as(
         "select deadlines.key, deadlines.name from reel.deadlines join unnest($1::text[], $2::text[]) as asked(key, name) using (key, name)
-         where due_at <= clock_timestamp()",
+         where due_at <= $3",
     )
     .bind(asked.iter().map(|due| due.key.as_str()).collect::<Vec<_>>())
     .bind(asked.iter().map(|due| due.name.as_str()).collect::<Vec<_>>())
+    .bind(now.to_utc())
     .fetch_all(connection)
     .await
 }

@@ -89,8 +89,12 @@ fn run(consumer: &BaseConsumer<Quiet>, inbox: &std::sync::mpsc::Receiver<Order>,
                 Err(std::sync::mpsc::TryRecvError::Empty) => break,
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
             };
+            let assigns = matches!(order, Order::Assign { .. });
             if let Err(error) = obey(consumer, &mut lanes, order, &mut hinted_at) {
                 tracing::warn!(error = %error, "the intake could not follow an order");
+                if assigns && sender.blocking_send(Taken::OutOfRange).is_err() {
+                    return;
+                }
             }
         }
         let mut bundle = Vec::new();
@@ -127,8 +131,10 @@ fn obey(
 ) -> KafkaResult<()> {
     match order {
         Order::Assign { partition, token, offsets } => {
-            if let Some((_, topics)) = lanes.remove(&partition) {
-                consumer.incremental_unassign(&list(&topics, partition)?)?;
+            if let Some((_, topics)) = lanes.remove(&partition)
+                && let Err(error) = consumer.incremental_unassign(&list(&topics, partition)?)
+            {
+                tracing::debug!(error = %error, "the partition was not assigned any more");
             }
             let mut assignment = TopicPartitionList::new();
             for (topic, offset) in &offsets {

@@ -9,6 +9,9 @@ use rdkafka::message::BorrowedMessage;
 use crate::model::{Partition, Partitions};
 use crate::wire::{Cause, Envelope, Malformed};
 
+/// The longest key of an event, in bytes: an index holds it.
+const LONGEST_KEY: usize = 512;
+
 /// An owned record, its headers read and its payload not.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -31,7 +34,7 @@ impl Record {
     #[must_use]
     pub fn sound_key(&self, partitions: Partitions) -> Option<&str> {
         let key = self.key.as_deref()?;
-        let key = str::from_utf8(key).ok().filter(|key| !key.contains('\0'))?;
+        let key = str::from_utf8(key).ok().filter(|key| key.len() <= LONGEST_KEY && !key.contains('\0'))?;
         (partitions.of(key.as_bytes()) == self.partition).then_some(key)
     }
 

@@ -1,9 +1,11 @@
 //! The keeper of a replica: renews its leases, takes and opens lanes, hands them over, and drops those that were lost.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -18,7 +20,7 @@ use crate::model::{Partition, Service};
 use crate::outbox::{RelayHandle, RelayLane};
 use crate::replica::Replica;
 use crate::runtime::Gate;
-use crate::step::{Stored, ToStep};
+use crate::step::{Stored, ToStep, text_of};
 
 /// How often leases are renewed at least, and how often while something is to be changed.
 const RENEW_AT_MOST: Duration = Duration::from_millis(500);
@@ -28,6 +30,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// A lane that was open so long is opened anew without a pause.
 const LONG_OPEN: Duration = Duration::from_secs(10);
+/// How long the database may take to answer.
+const ANSWER_AT_MOST: Duration = Duration::from_secs(10);
 /// How long a stopping replica waits for a lane that it is just opening.
 const OPENING_AT_MOST: Duration = Duration::from_secs(2);
 
@@ -112,13 +116,13 @@ impl<S: Service<State: Stored>> Keeper<S> {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(notice) = inbox.recv() => {
-                    pause = if matches!(notice, Notice::Opened { .. }) { Duration::ZERO } else { RENEW_SOON };
+                    pause = if matches!(notice, Notice::Opened { result: Ok(_), .. }) { Duration::ZERO } else { RENEW_SOON };
                     self.hear(notice);
                     while let Ok(notice) = inbox.try_recv() {
                         self.hear(notice);
                     }
                 }
-                () = tokio::time::sleep(pause) => match self.renew().await {
+                () = tokio::time::sleep(pause) => match tokio::time::timeout(ANSWER_AT_MOST, self.renew()).await.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into())) {
                     Ok(settled) => pause = if settled { RENEW_AT_MOST.min(self.identity.lease / 4) } else { RENEW_SOON },
                     Err(LeaseError::Database(error)) => {
                         self.complain(&error);
@@ -169,7 +173,9 @@ impl<S: Service<State: Stored>> Keeper<S> {
 
     fn change(&mut self, view: &View) -> bool {
         let mine: Vec<Partition> = self.lanes.keys().copied().collect();
-        let change = share(&self.identity.instance, &mine, &view.leases, &view.live);
+        let open: Vec<Partition> =
+            self.lanes.iter().filter(|(_, held)| held.state == LaneState::Open).map(|(partition, _)| *partition).collect();
+        let change = share(&self.identity.instance, &mine, &open, &view.leases, &view.live);
         for partition in &change.take {
             let grant = Grant::new(*partition, &view.run);
             let opening = Some(self.spawn_opening(grant.clone(), false, 0));
@@ -209,7 +215,7 @@ impl<S: Service<State: Stored>> Keeper<S> {
             Notice::InputsBroken => {
                 tracing::error!("an input does not hold what is to be read next: it was truncated or made anew; its lanes are checked");
                 for partition in self.lanes.keys().copied().collect::<Vec<_>>() {
-                    if self.lanes.get(&partition).is_some_and(|held| held.state == LaneState::Open) {
+                    if self.lanes.get(&partition).is_some_and(|held| matches!(held.state, LaneState::Open | LaneState::Reopening)) {
                         self.drop_lane(partition);
                     }
                 }
@@ -263,27 +269,8 @@ impl<S: Service<State: Stored>> Keeper<S> {
     fn spawn_opening(&self, grant: Grant, held: bool, tries: u32) -> JoinHandle<()> {
         let (replica, identity, notices) = (self.replica.clone(), self.identity.clone(), self.notices.clone());
         tokio::spawn(async move {
-            let (mut held, mut tries, partition) = (held, tries, grant.partition);
-            let result = loop {
-                if tries > 0 {
-                    tokio::time::sleep(RETRY.0.saturating_mul(1 << tries.min(6)).min(RETRY.1)).await;
-                }
-                match take_and_open(&replica, &identity, &grant, &mut held).await {
-                    Ok(lane) => break Ok(Box::new(lane)),
-                    Err(error @ (OpeningError::Lost | OpeningError::Stopped(_))) => break Err(error),
-                    Err(OpeningError::Database(error)) if Failure::of(&error) == Failure::Broken => {
-                        break Err(OpeningError::Stopped(error.to_string()));
-                    }
-                    Err(error) => {
-                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                        tracing::debug!(%partition, error = %error, cause, "opening is tried again");
-                        tries += 1;
-                        if tries % 10 == 5 {
-                            tracing::warn!(%partition, tries, error = %error, cause, "a lane could not be opened yet");
-                        }
-                    }
-                }
-            };
+            let opening = AssertUnwindSafe(open_at_last(&replica, &identity, &grant, held, tries)).catch_unwind();
+            let result = opening.await.unwrap_or_else(|panic| Err(OpeningError::Stopped(format!("panicked: {}", text_of(panic.as_ref())))));
             let _ = notices.send(Notice::Opened { grant, result });
         })
     }
@@ -341,6 +328,37 @@ impl<S: Service<State: Stored>> Keeper<S> {
 
     fn show(&self) {
         self.gate.set_lanes(self.lanes.iter().map(|(partition, held)| (partition.0, held.state.clone())).collect());
+    }
+}
+
+/// Tries until the lane is open, lost or stopped.
+async fn open_at_last<S: Service<State: Stored>>(
+    replica: &Replica<S>,
+    identity: &Identity,
+    grant: &Grant,
+    mut held: bool,
+    mut tries: u32,
+) -> Result<Box<OpenLane>, OpeningError> {
+    let partition = grant.partition;
+    loop {
+        if tries > 0 {
+            tokio::time::sleep(RETRY.0.saturating_mul(1 << tries.min(6)).min(RETRY.1)).await;
+        }
+        match take_and_open(replica, identity, grant, &mut held).await {
+            Ok(lane) => return Ok(Box::new(lane)),
+            Err(error @ (OpeningError::Lost | OpeningError::Stopped(_))) => return Err(error),
+            Err(OpeningError::Database(error)) if Failure::of(&error) == Failure::Broken => {
+                return Err(OpeningError::Stopped(error.to_string()));
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::debug!(%partition, error = %error, cause, "opening is tried again");
+                tries += 1;
+                if tries % 10 == 5 {
+                    tracing::warn!(%partition, tries, error = %error, cause, "a lane could not be opened yet");
+                }
+            }
+        }
     }
 }
 

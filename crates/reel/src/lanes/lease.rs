@@ -103,8 +103,10 @@ impl Identity {
         let incarnation: Uuid = sqlx::query_scalar(
             "insert into reel.replicas as r (instance_id, incarnation, lease_until) values ($1, $2, clock_timestamp() + $3)
              on conflict (instance_id) do update
-             set incarnation = greatest(r.incarnation, excluded.incarnation),
-                 lease_until = case when r.incarnation > excluded.incarnation then r.lease_until else excluded.lease_until end
+             set incarnation = case when r.incarnation > excluded.incarnation and r.lease_until > clock_timestamp()
+                     then r.incarnation else excluded.incarnation end,
+                 lease_until = case when r.incarnation > excluded.incarnation and r.lease_until > clock_timestamp()
+                     then r.lease_until else excluded.lease_until end
              returning incarnation",
         )
         .bind(&self.instance)

@@ -21,8 +21,9 @@ pub(crate) struct Change {
     pub(crate) give: Option<Partition>,
 }
 
-/// Shares the lanes evenly among the replicas that live. `mine` are the lanes that this replica holds or is opening.
-pub(crate) fn share(me: &str, mine: &[Partition], leases: &[Lease], live: &[String]) -> Change {
+/// Shares the lanes evenly among the replicas that live. `mine` are the lanes that this replica holds
+/// or is opening, `open` those of them that work.
+pub(crate) fn share(me: &str, mine: &[Partition], open: &[Partition], leases: &[Lease], live: &[String]) -> Change {
     let replicas = live.iter().filter(|name| *name != me).count() + 1;
     let (least, most) = (leases.len() / replicas, leases.len().div_ceil(replicas));
     let mut held: BTreeMap<&str, usize> = live.iter().map(|name| (name.as_str(), 0)).collect();
@@ -40,7 +41,7 @@ pub(crate) fn share(me: &str, mine: &[Partition], leases: &[Lease], live: &[Stri
     let take = free.into_iter().take(most.saturating_sub(mine.len())).collect::<Vec<_>>();
     let somebody_lacks = held.iter().any(|(name, count)| *name != me && *count < least);
     let too_many = mine.len() > most || (mine.len() > least && somebody_lacks);
-    let give = if too_many && take.is_empty() { mine.iter().max().copied() } else { None };
+    let give = if too_many && take.is_empty() { open.iter().max().copied() } else { None };
     Change { take, give }
 }
 
@@ -62,35 +63,35 @@ mod tests {
 
     #[test]
     fn a_replica_without_live_peers_takes_all() {
-        let change = share("a", &[], &leases(&[None, Some("dead"), None]), &names(&["a"]));
+        let change = share("a", &[], &[], &leases(&[None, Some("dead"), None]), &names(&["a"]));
         assert_eq!(change, Change { take: partitions(&[0, 1, 2]), give: None });
     }
 
     #[test]
     fn two_that_start_together_take_half_each() {
-        let change = share("b", &[], &leases(&[None, None, None, None]), &names(&["a", "b"]));
+        let change = share("b", &[], &[], &leases(&[None, None, None, None]), &names(&["a", "b"]));
         assert_eq!(change.take, partitions(&[0, 1]));
     }
 
     #[test]
     fn a_replica_that_joins_is_handed_one_lane_after_the_other() {
         let all = leases(&[Some("a"), Some("a"), Some("a"), Some("a")]);
-        assert_eq!(share("a", &partitions(&[0, 1, 2, 3]), &all, &names(&["a", "b"])), Change { take: vec![], give: Some(Partition(3)) });
+        assert_eq!(share("a", &partitions(&[0, 1, 2, 3]), &partitions(&[0, 1, 2, 3]), &all, &names(&["a", "b"])), Change { take: vec![], give: Some(Partition(3)) });
         let even = leases(&[Some("a"), Some("a"), Some("b"), Some("b")]);
-        assert_eq!(share("a", &partitions(&[0, 1]), &even, &names(&["a", "b"])), Change::default());
+        assert_eq!(share("a", &partitions(&[0, 1]), &partitions(&[0, 1]), &even, &names(&["a", "b"])), Change::default());
     }
 
     #[test]
     fn an_uneven_rest_stays_where_it_is_unless_another_lacks() {
         let rest = leases(&[Some("a"), Some("a"), Some("b")]);
-        assert_eq!(share("a", &partitions(&[0, 1]), &rest, &names(&["a", "b"])), Change::default());
+        assert_eq!(share("a", &partitions(&[0, 1]), &partitions(&[0, 1]), &rest, &names(&["a", "b"])), Change::default());
         let lacking = leases(&[Some("a"), Some("a"), Some("b"), Some("b"), Some("b")]);
-        assert_eq!(share("b", &partitions(&[2, 3, 4]), &lacking, &names(&["a", "b", "c"])).give, Some(Partition(4)));
+        assert_eq!(share("b", &partitions(&[2, 3, 4]), &partitions(&[2, 3, 4]), &lacking, &names(&["a", "b", "c"])).give, Some(Partition(4)));
     }
 
     #[test]
     fn a_lane_of_mine_that_i_do_not_hold_is_taken_back() {
-        let change = share("a", &[], &leases(&[Some("a"), Some("b")]), &names(&["a", "b"]));
+        let change = share("a", &[], &[], &leases(&[Some("a"), Some("b")]), &names(&["a", "b"]));
         assert_eq!(change.take, partitions(&[0]));
     }
 }

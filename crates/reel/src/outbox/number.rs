@@ -44,7 +44,7 @@ locked as materialized (
 raised as (
     update reel.heads as head set next_seq = head.next_seq + counts.events from counts, locked
     where head.partition = counts.partition and locked.partition = head.partition
-      and not exists (select from reel.heads where opened_run is distinct from (select reel.run()))
+      and not exists (select from reel.heads where opened_run is distinct from coalesce((select reel.run()), ''))
     returning head.partition, head.next_seq - counts.events as first_seq
 )
 insert into reel.outbox (partition, seq, event_id, key, type, payload, headers, step, place)

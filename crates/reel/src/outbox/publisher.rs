@@ -96,7 +96,8 @@ impl Publisher {
             .headers(envelope.headers(self.source, instance));
         self.current().send(record).map_err(|(error, _)| self.renew_after(error))?;
         let offset = receiver.await.map_err(|_| KafkaError::Canceled)?.map_err(|error| self.renew_after(error))?;
-        Ok((offset, id))
+        // A batch that the broker had already: it does not tell where. The opening is tried again.
+        if offset < 0 { Err(KafkaError::Canceled) } else { Ok((offset, id)) }
     }
 
     /// Sends an event under a generation.
@@ -114,9 +115,19 @@ impl Publisher {
         }
     }
 
-    /// Makes the producer anew if it has failed for good, which an idempotent one does at an authorization error.
+    /// Makes the producer anew if it has failed for good, and hands on why somebody thinks so.
     pub(crate) fn renew_after(&self, error: KafkaError) -> KafkaError {
-        let Ok(mut producer) = self.producer.write() else { return error };
+        self.renew_if_failed();
+        error
+    }
+
+    /// Makes the producer anew if it has failed for good, which an idempotent one does at an authorization error. Whoever
+    /// waits for the old one's records is told that they were not sent.
+    pub(crate) fn renew_if_failed(&self) {
+        if self.current().client().fatal_error().is_none() {
+            return;
+        }
+        let mut producer = self.producer.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((code, reason)) = producer.client().fatal_error() {
             tracing::error!(%code, reason, "the producer has failed for good and is made anew");
             match Self::producer(&self.kafka, &self.acked) {
@@ -124,7 +135,6 @@ impl Publisher {
                 Err(error) => tracing::error!(error = %error, "no new producer"),
             }
         }
-        error
     }
 
     fn current(&self) -> Arc<ThreadedProducer<Deliveries>> {

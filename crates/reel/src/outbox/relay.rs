@@ -33,6 +33,8 @@ const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_se
 const CURSOR_EVERY: Duration = Duration::from_millis(25);
 /// How often the backlog is counted.
 const BACKLOG_EVERY: Duration = Duration::from_millis(500);
+/// How long the database may take to answer.
+const ANSWER_AT_MOST: Duration = Duration::from_secs(10);
 /// How long a lane that leaves in peace may take to send what is committed.
 const DRAIN_AT_MOST: Duration = Duration::from_secs(3);
 
@@ -175,7 +177,8 @@ impl Relay {
                 self.poll = (self.poll * 2).min(POLL.1);
                 self.lanes.values_mut().for_each(|lane| lane.behind = true);
             }
-            if let Err(error) = self.turn().await {
+            let turn = tokio::time::timeout(ANSWER_AT_MOST, self.turn()).await;
+            if let Err(error) = turn.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 if self.connection.take().is_some() {
                     tracing::warn!(error = %error, "the relay lost its connection to the database and makes a new one");
                 }
@@ -336,6 +339,7 @@ impl Relay {
             return Ok(());
         }
         self.backlog_at = Instant::now();
+        self.publisher.publisher().renew_if_failed();
         let backlog: i64 = sqlx::query_scalar(
             "select coalesce(sum(head.next_seq - cursor.seq), 0)::bigint from reel.heads as head join reel.cursors as cursor using (partition)",
         )

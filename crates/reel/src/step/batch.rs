@@ -10,10 +10,17 @@ use crate::dead_letters::{DeadLetter, Place};
 use crate::deadlines::{Changes, Due};
 use crate::kafka::Record;
 use crate::lanes::Position;
-use crate::model::{Ask, Event, Keyed, Message, Partition, Partitions, Service, Timestamp};
+use crate::model::{Ask, Deadlines, Event, Keyed, Message, Partition, Partitions, Service, Timestamp};
 use crate::outbox::Draft;
 use crate::runtime::{Asked, Refused};
 use crate::wire::{Parked, Traced};
+
+/// The longest reason that a `reel.parked` carries, in characters.
+const LONGEST_REASON: usize = 1_000;
+/// What the headers of a record take at most, without the key.
+const HEADER_BYTES: usize = 1_024;
+/// The length of a `traceparent` (W3C Trace Context, version 00).
+const TRACEPARENT: usize = 55;
 
 /// One thing to handle. Inputs carry the position behind them, so a batch can be cut anywhere.
 pub(super) enum Work<S: Service> {
@@ -24,12 +31,8 @@ pub(super) enum Work<S: Service> {
         decoded: Result<S::Input, String>,
         after: Position,
     },
-    /// A record that is no event of ours. Where an input is held, it moves no position.
-    Malformed {
-        record: Record,
-        reason: String,
-        after: Option<Position>,
-    },
+    /// A record that is no event of ours.
+    Malformed { record: Record, reason: String, after: Position },
     /// Records that the service passes over.
     Pass {
         topic: Arc<str>,
@@ -89,11 +92,11 @@ impl<S: Service> Work<S> {
     /// Which position it moves, and where to.
     pub(super) fn moves(&self) -> Option<(Partition, Arc<str>, Position)> {
         match self {
-            Self::Input { record, after, .. } | Self::Malformed { record, after: Some(after), .. } => {
+            Self::Input { record, after, .. } | Self::Malformed { record, after, .. } => {
                 Some((record.partition, record.topic.clone(), *after))
             }
             Self::Pass { topic, partition, after } => Some((*partition, topic.clone(), *after)),
-            Self::Malformed { after: None, .. } | Self::Command(_) | Self::Deadline { .. } => None,
+            Self::Command(_) | Self::Deadline { .. } => None,
         }
     }
 
@@ -155,7 +158,7 @@ impl<S: Service> Handled<S> {
                         S::react(state, input, with.now).map_err(|impossible| Refusal::<std::convert::Infallible>::Unfit(impossible.0))
                     });
                     match decided {
-                        Ok(Ok((event, draft))) => return self.keep(event, draft, key),
+                        Ok(Ok(decided)) => return self.keep(decided),
                         Ok(Err(refusal)) => refusal.reason(with.max_event_bytes),
                         Err(Panicked::Message(text)) => format!("react panicked: {text}"),
                         Err(Panicked::Undeclared(key)) => return Err(key),
@@ -163,6 +166,7 @@ impl<S: Service> Handled<S> {
                 }
             }
         };
+        let reason: String = reason.chars().take(LONGEST_REASON).collect();
         let name = record.envelope.as_ref().map(|envelope| envelope.name.clone()).unwrap_or_default();
         tracing::error!(
             topic = %cause.topic, partition = cause.partition, offset = cause.offset, event.type = name, key, reason, "a message is parked"
@@ -202,9 +206,8 @@ impl<S: Service> Handled<S> {
         let decided =
             decide::<S, _>(state, with, "", traced, |state| S::decide(state, &asked.command, with.now).map_err(Refusal::Rejected));
         let answer = match decided {
-            Ok(Ok((event, draft))) => {
-                let key = draft.as_ref().map(|draft| draft.key.clone()).unwrap_or_default();
-                self.keep(event, draft, &key)?;
+            Ok(Ok(decided)) => {
+                self.keep(decided)?;
                 match attempt(state, |state| Ok::<_, std::convert::Infallible>(S::answer(state, &asked.command))) {
                     Ok(Ok(answer)) => Ok(answer),
                     Ok(Err(never)) => match never {},
@@ -242,8 +245,8 @@ impl<S: Service> Handled<S> {
                     S::decide(state, command, with.now).map_err(Refusal::Rejected)
                 });
                 match decided {
-                    Ok(Ok((event, draft))) => {
-                        self.keep(event, draft, &due.key)?;
+                    Ok(Ok(decided)) => {
+                        self.keep(decided)?;
                         None
                     }
                     Ok(Err(Refusal::Rejected(rejection))) => Some(format!("its command was refused: {rejection}")),
@@ -261,16 +264,17 @@ impl<S: Service> Handled<S> {
         Ok(())
     }
 
-    fn keep(&mut self, event: Option<S::Event>, draft: Option<Draft>, key: &str) -> Result<(), String> {
-        if let (Some(event), Some(draft)) = (event, draft) {
-            self.deadlines.apply(draft.partition, key, S::deadlines(&event)).map_err(|error| error.to_string())?;
+    fn keep(&mut self, decided: Decided<S>) -> Result<(), String> {
+        if let Some((draft, deadlines)) = decided {
+            self.deadlines.apply(draft.partition, &draft.key, deadlines).map_err(|error| error.to_string())?;
             self.drafts.push(draft);
         }
         Ok(())
     }
 }
 
-type Decided<S> = (Option<<S as Service>::Event>, Option<Draft>);
+/// An event as it goes into the outbox, and what it does to the deadlines of its key.
+type Decided<S> = Option<(Draft, Deadlines<S>)>;
 
 /// Decides, folds the event and drafts it for the outbox; all of it is undone where one part fails. `key` is that of the
 /// cause; a command has none.
@@ -282,20 +286,21 @@ fn decide<S: Service, R>(
     decision: impl FnOnce(&S::State) -> Result<Option<S::Event>, Refusal<R>>,
 ) -> Result<Result<Decided<S>, Refusal<R>>, Panicked> {
     attempt(state, |state| {
-        let Some(event) = decision(state)? else { return Ok((None, None)) };
+        let Some(event) = decision(state)? else { return Ok(None) };
         S::evolve(state, &event);
         let of_event = event.key().to_string();
         if !key.is_empty() && of_event != key {
             return Err(Refusal::Unfit(format!("the event {} has the key {of_event}, and what caused it {key}", event.name())));
         }
         let payload = event.encode().map_err(|error| Refusal::Unfit(error.to_string()))?;
-        let bytes = payload.len() + of_event.len();
+        // The key travels three times: as the record's key, and as two headers.
+        let bytes = payload.len() + 3 * of_event.len() + HEADER_BYTES;
         if bytes > with.max_event_bytes {
             return Err(Refusal::TooLarge(bytes));
         }
         let partition = with.partitions.of(of_event.as_bytes());
         let draft = Draft { partition, event_id: Uuid::now_v7(), key: of_event, name: event.name(), payload, traced };
-        Ok((Some(event), Some(draft)))
+        Ok(Some((draft, S::deadlines(&event))))
     })
 }
 
@@ -314,7 +319,9 @@ fn traced_from(record: &Record) -> Traced {
     Traced {
         causation: envelope.map(|envelope| envelope.id),
         cause: record.cause(),
-        traceparent: envelope.and_then(|envelope| envelope.traced.traceparent.clone()),
+        traceparent: envelope
+            .and_then(|envelope| envelope.traced.traceparent.clone())
+            .filter(|text| text.len() == TRACEPARENT && text.is_ascii() && !text.contains('\0')),
     }
 }
 

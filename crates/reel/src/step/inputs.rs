@@ -18,15 +18,20 @@ pub(super) struct LaneInputs<S: Service> {
     pub(super) parked: HashSet<String>,
     inputs: BTreeMap<Arc<str>, Input>,
     queue: VecDeque<Work<S>>,
-    opened_at: Instant,
+    /// When the step first worked on the lane, since all lanes were open.
+    begun_at: Option<Instant>,
     /// Until when the lane waits for a row that another transaction has locked.
     pub(super) waits_until: Option<Instant>,
+    /// Whether so much waits that the rest is read again later.
+    pub(super) overflowed: bool,
 }
 
 /// One input of a lane.
 struct Input {
     /// As the database has it.
     stored: Position,
+    /// Behind the last record that is queued.
+    queued: Position,
     /// Behind the last record read; ahead of what is queued where numbers are missing.
     reading: Position,
     held: bool,
@@ -37,10 +42,15 @@ impl<S: Service> LaneInputs<S> {
     pub(super) fn new(lane: OpenLane) -> Self {
         let inputs =
             lane.positions.into_iter().zip(lane.input_ends).map(|((topic, position), end_at_opening)| {
-                (topic, Input { stored: position, reading: position, held: false, end_at_opening })
+                (topic, Input { stored: position, queued: position, reading: position, held: false, end_at_opening })
             });
-        let (inputs, queue, opened_at) = (inputs.collect(), VecDeque::new(), Instant::now());
-        Self { grant: lane.grant, parked: lane.parked, inputs, queue, opened_at, waits_until: None }
+        let (inputs, queue) = (inputs.collect(), VecDeque::new());
+        Self { grant: lane.grant, parked: lane.parked, inputs, queue, begun_at: None, waits_until: None, overflowed: false }
+    }
+
+    /// The step works on the lane: from now on its deadlines wait for its inputs, for a while.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.begun_at.get_or_insert(now);
     }
 
     /// Judges a record by the consumer's rule and queues what it asks for.
@@ -53,6 +63,10 @@ impl<S: Service> LaneInputs<S> {
         let expected = input.reading.next_seq;
         input.reading = input.reading.after(record.offset, record.envelope.as_ref().ok(), &verdict);
         let after = input.reading;
+        if !matches!(verdict, Verdict::Gap { .. }) && (!input.held || verdict == Verdict::Apply) {
+            input.queued = after;
+        }
+        let queued = input.queued;
         match verdict {
             Verdict::Gap { found } => {
                 if !input.held {
@@ -74,8 +88,8 @@ impl<S: Service> LaneInputs<S> {
                 }
             }
             Verdict::Malformed(reason) => {
-                let after = (!input.held).then_some(after);
-                self.queue.push_back(Work::Malformed { record, reason, after });
+                // Where the input is held, the position stays, but the write is fenced all the same.
+                self.queue.push_back(Work::Malformed { record, reason, after: queued });
             }
         }
     }
@@ -84,7 +98,7 @@ impl<S: Service> LaneInputs<S> {
         let name = record.envelope.as_ref().map(|envelope| envelope.name.as_str()).unwrap_or_default();
         let Some(key) = record.sound_key(partitions).map(str::to_owned) else {
             let reason = "its key is no text, or does not hash to its partition".to_owned();
-            self.queue.push_back(Work::Malformed { record, reason, after: Some(after) });
+            self.queue.push_back(Work::Malformed { record, reason, after });
             return;
         };
         if !handled.get(record.topic.as_ref()).is_some_and(|names| names.contains(name)) {
@@ -121,6 +135,7 @@ impl<S: Service> LaneInputs<S> {
     /// After doubt about a commit: the database has this position, and what lies before it is done.
     pub(super) fn resume(&mut self, topic: &str, stored: Position) {
         self.committed(topic, stored);
+        self.begun_at = None;
         self.queue.retain(|work| match work.moves() {
             Some((_, of, after)) => of.as_ref() != topic || after.next_offset > stored.next_offset,
             None => true,
@@ -151,7 +166,7 @@ impl<S: Service> LaneInputs<S> {
     /// Whether deadlines may fire: what lay in the inputs at opening was handled. Held inputs do not count.
     pub(super) fn caught_up(&self) -> bool {
         let reached = |input: &Input| input.held || input.stored.next_offset >= input.end_at_opening;
-        self.opened_at.elapsed() > CATCH_UP_AT_MOST
+        self.begun_at.is_some_and(|at| at.elapsed() > CATCH_UP_AT_MOST)
             || (self.queue.iter().all(|work| !work.is_effective())
                 && self.inputs.values().all(|input| reached(input) || input.reading.next_offset >= input.end_at_opening))
     }
@@ -159,6 +174,11 @@ impl<S: Service> LaneInputs<S> {
     /// The inputs that wait for missing numbers.
     pub(super) fn held(&self) -> impl Iterator<Item = &Arc<str>> {
         self.inputs.iter().filter(|(_, input)| input.held).map(|(topic, _)| topic)
+    }
+
+    /// From where each input is read on, behind what is queued.
+    pub(super) fn reading_from(&self) -> impl Iterator<Item = (Arc<str>, i64)> {
+        self.inputs.iter().map(|(topic, input)| (topic.clone(), input.reading.next_offset))
     }
 
     /// Where each input stands.

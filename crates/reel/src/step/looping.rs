@@ -11,7 +11,7 @@ use super::Stored;
 use super::batch::{Work, handled_types};
 use super::inputs::LaneInputs;
 use super::transaction::{self, Done, Failed, Manner};
-use crate::deadlines;
+use crate::{dead_letters, deadlines};
 use crate::kafka::{Intake, Taken};
 use crate::lanes::{Notice, OpenLane, Position};
 use crate::model::{Partition, Service};
@@ -32,8 +32,16 @@ const QUEUED_AT_MOST: usize = 10_000;
 /// How often deadlines are looked for, and positions that moved without effect are written.
 const TICK: Duration = Duration::from_millis(100);
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How long the database may take to answer.
+const ANSWER_AT_MOST: Duration = Duration::from_secs(10);
+/// How much of a lane that waits for a row is kept in memory; the rest is read again later.
+const WAITING_AT_MOST: usize = 2_000;
+/// So many conflicts of one batch in a row are more than other transactions being in the way.
+const CONFLICTS_AT_MOST: u32 = 20;
 /// How long a lane waits before it asks again for a row that another transaction has locked.
 const LOCKED_PAUSE: Duration = Duration::from_millis(250);
+/// How long after a row was found locked no batch waits long for one.
+const IMPATIENT_FOR: Duration = Duration::from_secs(1);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// The loop, and what it works with.
@@ -51,6 +59,10 @@ pub(crate) struct StepLoop<S: Service> {
     max_event_bytes: usize,
     flushed_at: Instant,
     deadlines_at: Instant,
+    /// Deadlines whose rows were locked, and until when they wait.
+    waiting: HashMap<(String, String), Instant>,
+    /// When a row was last found locked: for a while nobody waits long for one.
+    locked_at: Option<Instant>,
     /// Whether a commit was cut off, so that the positions must be read before anything else.
     doubt: bool,
 }
@@ -102,6 +114,8 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             max_event_bytes: limits.event_bytes,
             flushed_at: now,
             deadlines_at: now,
+            waiting: HashMap::new(),
+            locked_at: None,
             doubt: false,
         }
     }
@@ -168,8 +182,12 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             Taken::Records(delivered) => {
                 for delivered in delivered {
                     let lane = self.lanes.get_mut(&delivered.record.partition).filter(|lane| lane.grant.token == delivered.token);
-                    if let Some(lane) = lane {
+                    if let Some(lane) = lane.filter(|lane| !lane.overflowed) {
                         lane.accept(delivered.record, self.replica.partitions, &self.handled);
+                        if lane.waits_until.is_some() && lane.len() > WAITING_AT_MOST {
+                            lane.overflowed = true;
+                            self.intake.unassign(lane.grant.partition);
+                        }
                     }
                 }
             }
@@ -191,17 +209,22 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             self.flushed_at = Instant::now();
             self.hint();
         }
+        let mut due = self.due().await;
         loop {
-            let due = self.due().await;
             let mut batch: Vec<Work<S>> = self.commands.drain(..).map(Work::Command).collect();
-            batch.extend(due);
             let now = Instant::now();
-            for lane in self.lanes.values_mut() {
+            for (partition, lane) in &mut self.lanes {
+                lane.begin(now);
                 let ready = lane.waits_until.is_none_or(|until| until <= now);
                 if ready && (flush || lane.has_effects()) {
                     lane.take(self.max_batch.saturating_sub(batch.len()), &mut batch);
                 }
+                if lane.overflowed && lane.len() == 0 {
+                    lane.overflowed = false;
+                    self.intake.assign(*partition, lane.grant.token, lane.reading_from().collect());
+                }
             }
+            batch.append(&mut due);
             if batch.is_empty() {
                 return Ok(());
             }
@@ -227,9 +250,12 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             let mut connection = self.replica.pool.acquire().await?;
             deadlines::due(&mut connection, &lanes, limit).await
         };
-        match due.await {
+        let now = Instant::now();
+        self.waiting.retain(|_, until| *until > now);
+        match tokio::time::timeout(ANSWER_AT_MOST, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(due) => due
                 .into_iter()
+                .filter(|due| !self.waiting.contains_key(&(due.key.clone(), due.name.clone())))
                 .map(|due| {
                     let command =
                         serde_json::from_value(due.command.clone()).map_err(|error| format!("its command cannot be read: {error}"));
@@ -251,14 +277,18 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             if part.is_empty() {
                 continue;
             }
-            let impatient =
-                part.iter().filter_map(Work::lane).any(|lane| self.lanes.get(&lane).is_some_and(|lane| lane.waits_until.is_some()));
+            let impatient = self.locked_at.is_some_and(|at| at.elapsed() < IMPATIENT_FOR);
             let manner = Manner { poisoned: poisoned.as_deref(), impatient, max_event_bytes: self.max_event_bytes };
             match transaction::run(&self.replica, &self.lanes, &part, manner).await {
                 Ok(done) => self.committed(part, done),
                 Err(Failed::Conflict) => {
                     conflicts += 1;
                     tokio::time::sleep(backoff(conflicts)).await;
+                    if conflicts > CONFLICTS_AT_MOST {
+                        tracing::warn!(conflicts, "a batch conflicts with other transactions again and again");
+                        self.put_back(part, parts, "other transactions are in the way");
+                        return Ok(());
+                    }
                     parts.push((part, poisoned));
                 }
                 Err(Failed::Fenced(lost)) => {
@@ -276,10 +306,13 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     Ok((first, second)) => parts.extend([(second, None), (first, None)]),
                     Err(single) => parts.push((single, Some(reason))),
                 },
-                Err(Failed::Locked) => match halves(part) {
-                    Ok((first, second)) => parts.extend([(second, None), (first, None)]),
-                    Err(single) => self.wait_for_lock(single, &mut parts),
-                },
+                Err(Failed::Locked) => {
+                    self.locked_at = Some(Instant::now());
+                    match halves(part) {
+                        Ok((first, second)) => parts.extend([(second, None), (first, None)]),
+                        Err(single) => self.wait_for_lock(single, &mut parts),
+                    }
+                }
                 Err(Failed::Closed) => {
                     self.gate.lanes_closed();
                     let _ = self.notices.send(Notice::Closed);
@@ -291,6 +324,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                         tracing::warn!(error = %error, "the database does not answer; the step waits");
                     }
                     self.doubt = true;
+                    self.gate.lanes_closed();
                     self.gate.set(Some("the database does not answer".into()));
                     self.put_back(part, parts, "the database does not answer");
                     tokio::time::sleep(backoff(4)).await;
@@ -349,6 +383,11 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 lane.waits_until = Some(Instant::now() + LOCKED_PAUSE);
             }
         }
+        for work in &single {
+            if let Work::Deadline { due, .. } = work {
+                self.waiting.insert((due.key.clone(), due.name.clone()), Instant::now() + LOCKED_PAUSE);
+            }
+        }
         self.put_back(single.into_iter().chain(behind).collect(), Vec::new(), "a row that it needs is locked");
     }
 
@@ -380,7 +419,9 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         let read = async {
             let mut connection = self.replica.pool.acquire().await?;
             let grants: Vec<_> = self.lanes.values().map(|lane| lane.grant.clone()).collect();
-            sqlx::query_as::<_, (String, i32, i64, i64, i64, Option<Uuid>)>(
+            let partitions: Vec<i32> = grants.iter().map(|grant| grant.partition.0).collect();
+            let parked = dead_letters::parked_in(&mut connection, &partitions).await?;
+            let rows = sqlx::query_as::<_, (String, i32, i64, i64, i64, Option<Uuid>)>(
                 "select topic, position.partition, next_offset, next_seq, generation, opened_id
                  from reel.positions as position
                  join unnest($2::integer[], $3::uuid[], $4::text[]) as mine(partition, token, run)
@@ -388,14 +429,15 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                  where reader = $1 and mine.run = (select reel.run())",
             )
             .bind(S::NAME)
-            .bind(grants.iter().map(|grant| grant.partition.0).collect::<Vec<_>>())
+            .bind(partitions)
             .bind(grants.iter().map(|grant| grant.token).collect::<Vec<_>>())
             .bind(grants.iter().map(|grant| grant.run.as_str()).collect::<Vec<_>>())
             .fetch_all(&mut *connection)
-            .await
+            .await?;
+            Ok::<_, sqlx::Error>((rows, parked))
         };
-        let rows = match read.await {
-            Ok(rows) => rows,
+        let (rows, parked) = match tokio::time::timeout(ANSWER_AT_MOST, read).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            Ok(read) => read,
             Err(error) => {
                 tracing::debug!(error = %error, "the database does not answer yet");
                 tokio::time::sleep(backoff(4)).await;
@@ -407,6 +449,11 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             if let Some(lane) = self.lanes.get_mut(&Partition(partition)) {
                 ours.insert(Partition(partition));
                 lane.resume(&topic, Position { next_offset, next_seq, generation, opened_id });
+            }
+        }
+        for (partition, key) in parked {
+            if let Some(lane) = self.lanes.get_mut(&Partition(partition)) {
+                lane.parked.insert(key);
             }
         }
         let lost: Vec<Partition> = self.lanes.keys().filter(|partition| !ours.contains(partition)).copied().collect();

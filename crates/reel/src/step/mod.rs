@@ -11,4 +11,4 @@ pub(crate) use looping::{StepInbox, StepLimits, StepLoop, StepStopped, ToStep};
 pub use store::{Columns, Record, RowKey, Stored, StoredRows, Table};
 #[cfg(test)]
 pub(crate) use transaction::ADVANCE;
-pub(crate) use working::{Panicked, attempt, load, save};
+pub(crate) use working::{Panicked, Unloaded, attempt, load, save, text_of};

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
 use super::batch::{Answers, Handled, Handling, Work, handle};
 use super::inputs::LaneInputs;
-use super::{Stored, load, save};
+use super::{Stored, Unloaded, load, save};
 use crate::database::Failure;
 use crate::lanes::Position;
 use crate::model::{Ask, Partition, Service, Timestamp};
@@ -59,6 +60,9 @@ pub(super) fn moves<S: Service>(batch: &[Work<S>]) -> Moves {
     batch.iter().filter_map(Work::moves).map(|(partition, topic, after)| ((partition, topic), after)).collect()
 }
 
+/// How long a transaction may take; a server that is silent for so long is gone.
+const SILENT_AT_MOST: Duration = Duration::from_secs(30);
+
 /// Runs a batch.
 pub(super) async fn run<S: Service<State: Stored>>(
     replica: &Replica<S>,
@@ -66,8 +70,24 @@ pub(super) async fn run<S: Service<State: Stored>>(
     batch: &[Work<S>],
     manner: Manner<'_>,
 ) -> Result<Done<S>, Failed> {
-    let moved = moves(batch);
     let mut connection = replica.pool.acquire().await?;
+    match tokio::time::timeout(SILENT_AT_MOST, run_on(&mut connection, replica, lanes, batch, manner)).await {
+        Ok(ran) => ran,
+        Err(_) => {
+            connection.close_on_drop();
+            Err(Failed::Lost(sqlx::Error::PoolTimedOut))
+        }
+    }
+}
+
+async fn run_on<S: Service<State: Stored>>(
+    connection: &mut PgConnection,
+    replica: &Replica<S>,
+    lanes: &HashMap<Partition, LaneInputs<S>>,
+    batch: &[Work<S>],
+    manner: Manner<'_>,
+) -> Result<Done<S>, Failed> {
+    let moved = moves(batch);
     let mut transaction = connection.begin().await?;
     if manner.impatient {
         sqlx::query("set local lock_timeout = '50ms'").execute(&mut *transaction).await?;
@@ -90,7 +110,8 @@ pub(super) async fn run<S: Service<State: Stored>>(
     Ok(Done { answers, events, moved, parked })
 }
 
-/// Fences and advances the positions, where token, run and offset are still ours. Returns the database's time.
+/// Fences and advances the positions, where token, run and offset are still ours. Returns the database's time, and whether
+/// all lanes are open: a decision that yields nothing must not be made on a state that lacks events either.
 pub(crate) const ADVANCE: &str = "
 with moved as (
     update reel.positions as position
@@ -102,7 +123,8 @@ with moved as (
       and new.run = (select reel.run())
     returning position.topic, position.partition
 )
-select clock_timestamp(), array(select partition from moved), array(select topic from moved)";
+select clock_timestamp(), array(select partition from moved), array(select topic from moved),
+    not exists (select from reel.heads where opened_run is distinct from coalesce((select reel.run()), ''))";
 
 async fn advance<S: Service>(
     connection: &mut PgConnection,
@@ -118,7 +140,7 @@ async fn advance<S: Service>(
             None => drop(fenced.insert(*partition)),
         }
     }
-    let (now, partitions, topics): (chrono::DateTime<chrono::Utc>, Vec<i32>, Vec<String>) = sqlx::query_as(ADVANCE)
+    let (now, partitions, topics, open): (chrono::DateTime<chrono::Utc>, Vec<i32>, Vec<String>, bool) = sqlx::query_as(ADVANCE)
         .bind(S::NAME)
         .bind(rows.iter().map(|(topic, ..)| topic.as_ref()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, partition, ..)| *partition).collect::<Vec<_>>())
@@ -133,7 +155,11 @@ async fn advance<S: Service>(
         .await?;
     let ours: BTreeSet<(i32, &str)> = partitions.into_iter().zip(topics.iter().map(String::as_str)).collect();
     fenced.extend(rows.iter().filter(|(topic, partition, ..)| !ours.contains(&(*partition, topic.as_ref()))).map(|row| Partition(row.1)));
-    if fenced.is_empty() { Ok(now.into()) } else { Err(Failed::Fenced(fenced)) }
+    match (fenced.is_empty(), open) {
+        (false, _) => Err(Failed::Fenced(fenced)),
+        (true, false) => Err(Failed::Closed),
+        (true, true) => Ok(now.into()),
+    }
 }
 
 /// Reads what else the messages are handled with: parked keys where there are any, and which deadlines are still due.
@@ -152,9 +178,18 @@ async fn handling<'a, S: Service>(
     let parked = if with_parked.is_empty() { Default::default() } else { dead_letters::parked_keys(connection, &with_parked).await? };
     let due: Vec<&deadlines::Due> =
         batch.iter().filter_map(|work| if let Work::Deadline { due, .. } = work { Some(due) } else { None }).collect();
-    let still_due = if due.is_empty() { Default::default() } else { deadlines::still_due(connection, &due).await?.into_iter().collect() };
+    let still_due = if due.is_empty() { Default::default() } else { deadlines::still_due(connection, &due, now).await?.into_iter().collect() };
     let Manner { poisoned, max_event_bytes, .. } = manner;
     Ok(Handling { partitions: replica.partitions, now, parked, still_due, poisoned, max_event_bytes })
+}
+
+impl From<Unloaded> for Failed {
+    fn from(unloaded: Unloaded) -> Self {
+        match unloaded {
+            Unloaded::Database(error) => error.into(),
+            Unloaded::Panicked(reason) => Self::Poison(reason),
+        }
+    }
 }
 
 impl From<sqlx::Error> for Failed {

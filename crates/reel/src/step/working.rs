@@ -17,18 +17,25 @@ pub(crate) enum Panicked {
     Message(String),
 }
 
+/// Why the working set could not be loaded.
+#[derive(Debug)]
+pub(crate) enum Unloaded {
+    Database(sqlx::Error),
+    /// `needs` panicked.
+    Panicked(String),
+}
+
 /// Loads and locks what the messages need, table by table in the order that all steps share.
-pub(crate) async fn load<'a, S>(connection: &mut PgConnection, asks: &[Ask<'a, S>]) -> sqlx::Result<S::State>
+pub(crate) async fn load<'a, S>(connection: &mut PgConnection, asks: &[Ask<'a, S>]) -> Result<S::State, Unloaded>
 where
     S: Service<State: Stored>,
 {
     let mut state = S::State::default();
     let tables = state.tables().len();
     for table in 0..tables {
-        for ask in asks {
-            S::needs(*ask, &mut state);
-        }
-        state.tables()[table].load(&mut *connection).await?;
+        catch_unwind(AssertUnwindSafe(|| asks.iter().for_each(|ask| S::needs(*ask, &mut state))))
+            .map_err(|panic| Unloaded::Panicked(format!("needs panicked: {}", text_of(panic.as_ref()))))?;
+        state.tables()[table].load(&mut *connection).await.map_err(Unloaded::Database)?;
     }
     Ok(state)
 }
@@ -64,7 +71,12 @@ impl Panicked {
         if let Some(undeclared) = panic.downcast_ref::<Undeclared>() {
             return Self::Undeclared(format!("{} {}", undeclared.rows, undeclared.key));
         }
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Self::Message(text.unwrap_or("a panic without a message").to_owned())
+        Self::Message(text_of(panic))
     }
+}
+
+/// What a panic said.
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
 }

@@ -11,7 +11,7 @@ use crate::kafka::Record;
 use crate::lanes::Grant;
 use crate::model::{Ask, Message, Service};
 use crate::replica::Replica;
-use crate::step::{Stored, attempt, load, save};
+use crate::step::{Stored, Unloaded, attempt, load, save};
 use crate::wire::{Envelope, Parked, Released};
 
 /// An event of the own log.
@@ -129,7 +129,10 @@ async fn restore<S: Service<State: Stored>>(
     }
     let asks: Vec<Ask<'_, S>> =
         events.iter().filter_map(|(_, _, own)| if let Own::Service(event) = own { Some(Ask::Event(event)) } else { None }).collect();
-    let mut state = load::<S>(connection, &asks).await?;
+    let mut state = load::<S>(connection, &asks).await.map_err(|unloaded| match unloaded {
+        Unloaded::Database(error) => OpeningError::Database(error),
+        Unloaded::Panicked(reason) => OpeningError::Stopped(format!("an own event cannot be folded: {reason}")),
+    })?;
     let mut deadlines = Changes::default();
     for (_, key, own) in &events {
         match own {
@@ -155,6 +158,8 @@ async fn restore<S: Service<State: Stored>>(
     restore_positions::<S>(connection, grant, events.iter().map(|(envelope, ..)| *envelope)).await?;
     let steps = events.iter().filter_map(|(envelope, ..)| envelope.decided).map(|decided| decided.step);
     if let Some(step) = steps.max() {
+        // Lanes fold at once: without the lock one of them could take the sequence back.
+        sqlx::query("select pg_advisory_xact_lock(hashtext('reel.decided'))").execute(&mut *connection).await?;
         sqlx::query("select setval('reel.decided', greatest($1, (select last_value from reel.decided)))")
             .bind(step)
             .execute(connection)

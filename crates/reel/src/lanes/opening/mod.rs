@@ -56,12 +56,15 @@ pub(crate) enum OpeningError {
 /// Opens a lane that was taken. Asked again at any point of it, it does what is left.
 pub(crate) async fn open<S: Service<State: Stored>>(replica: &Replica<S>, grant: &Grant) -> Result<OpenLane, OpeningError> {
     let partition = grant.partition;
-    let mut connection = replica.pool.acquire().await?;
-    let mut cursor = cursor(&mut connection, grant).await?;
-    let confirmed = same_topic(replica, &replica.topic, partition, &cursor).await?;
-    cursor.opened_id = confirmed;
+    // Connections are borrowed for each use: an opening may wait long for Kafka, and the step needs them.
+    let mut cursor = cursor(&mut *replica.pool.acquire().await?, grant).await?;
+    cursor.opened_id = same_topic(replica, &replica.topic, partition, &cursor).await?;
 
     let (generation, opened_id) = replica.publisher.open(partition, &replica.instance).await?;
+    if generation < cursor.next_offset {
+        let (topic, known) = (&replica.topic, cursor.next_offset);
+        return Err(OpeningError::Stopped(format!("{topic}/{partition} ends at {generation}, and we have published up to {known}: its end is lost")));
+    }
     let mut piece = Vec::new();
     let mut records = replica.reader.range(&replica.topic, partition, cursor.next_offset, generation);
     while let Some(record) = records.recv().await {
@@ -74,19 +77,25 @@ pub(crate) async fn open<S: Service<State: Stored>>(replica: &Replica<S>, grant:
             Verdict::Opened | Verdict::Duplicate | Verdict::Stale | Verdict::Gap { .. } => {}
         }
         if piece.len() == PIECE {
-            fold::piece(replica, &mut connection, grant, &piece, &cursor, false).await?;
+            fold::piece(replica, &mut *replica.pool.acquire().await?, grant, &piece, &cursor, false).await?;
             piece.clear();
         }
     }
     cursor = Position { next_offset: generation + 1, generation, opened_id: Some(opened_id), ..cursor };
-    fold::piece(replica, &mut connection, grant, &piece, &cursor, true).await?;
+    fold::piece(replica, &mut *replica.pool.acquire().await?, grant, &piece, &cursor, true).await?;
 
-    let positions = positions(replica, &mut connection, grant).await?;
+    let mut positions = positions::<S>(replica, &mut *replica.pool.acquire().await?, grant).await?;
     let mut input_ends = Vec::new();
-    for (topic, _) in &positions {
-        input_ends.push(replica.reader.watermarks(topic, partition).await?.1);
+    for (topic, position) in &mut positions {
+        position.opened_id = same_topic(replica, topic, partition, position).await?;
+        let (first, end) = replica.reader.watermarks(topic, partition).await?;
+        if !(first..=end).contains(&position.next_offset) {
+            let next = position.next_offset;
+            return Err(OpeningError::Stopped(format!("{topic}/{partition} holds {first} to {end}, and {next} is to be read: records are lost")));
+        }
+        input_ends.push(end);
     }
-    let parked = dead_letters::parked_keys(&mut connection, &[partition.0]).await?;
+    let parked = dead_letters::parked_keys(&mut *replica.pool.acquire().await?, &[partition.0]).await?;
     Ok(OpenLane { grant: grant.clone(), generation, next_seq: cursor.next_seq, positions, input_ends, parked })
 }
 
@@ -103,7 +112,7 @@ async fn cursor(connection: &mut PgConnection, grant: &Grant) -> Result<Position
     cursor.map(Position::of_row).ok_or(OpeningError::Lost)
 }
 
-/// The positions of the inputs, each checked to be in the same topic that it was made in.
+/// The positions of the inputs.
 async fn positions<S: Service>(
     replica: &Replica<S>,
     connection: &mut PgConnection,
@@ -122,9 +131,7 @@ async fn positions<S: Service>(
         .bind(grant.run.as_str())
         .fetch_optional(&mut *connection)
         .await?;
-        let mut position = row.map(Position::of_row).ok_or(OpeningError::Lost)?;
-        position.opened_id = same_topic(replica, topic, grant.partition, &position).await?;
-        positions.push((topic.clone(), position));
+        positions.push((topic.clone(), row.map(Position::of_row).ok_or(OpeningError::Lost)?));
     }
     Ok(positions)
 }

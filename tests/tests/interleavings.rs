@@ -40,12 +40,12 @@ impl<S: Service> Node<S> {
 
     /// An event of another service is published. It is read from the wire, if it is of a type that this service handles.
     fn offer<E: Event>(&mut self, event: &E) {
-        let Some((topic, name, _)) = S::Input::types().iter().find(|(topic, name, _)| *topic == E::TOPIC && *name == event.name()) else {
+        let Some(known) = S::Input::types().iter().find(|known| known.topic == E::TOPIC && known.name == event.name()) else {
             return;
         };
-        let input = S::Input::decode(name, &event.encode().expect("it fits its schema")).expect("it is read back");
+        let input = S::Input::decode(known.name, &event.encode().expect("it fits its schema")).expect("it is read back");
         let empty = || Inbox { messages: Vec::new(), next: 0, after_effect: 0 };
-        self.inboxes.entry((event.key(), topic)).or_insert_with(empty).messages.push(input);
+        self.inboxes.entry((event.key(), known.topic)).or_insert_with(empty).messages.push(input);
     }
 
     fn waiting(&self) -> impl Iterator<Item = &(Key, &'static str)> {

@@ -17,7 +17,7 @@ use crate::samples;
 /// The folder of each service's schemas, and its codecs.
 fn folders() -> [(&'static str, Vec<(&'static str, &'static Codec)>); 3] {
     fn codecs<M: Message>() -> Vec<(&'static str, &'static Codec)> {
-        M::types().iter().map(|(_, name, codec)| (*name, codec())).collect()
+        M::types().iter().map(|known| (known.name, (known.codec)())).collect()
     }
     [("order", codecs::<OrderEvent>()), ("payment", codecs::<PaymentEvent>()), ("inventory", codecs::<InventoryEvent>())]
 }
@@ -102,7 +102,7 @@ fn every_schema_file_is_in_a_codec_and_every_codec_has_its_files() {
 #[test]
 fn what_is_encoded_is_decoded_again() {
     fn check<M: Message>(events: Vec<M>, encode: fn(&M) -> Vec<u8>) {
-        assert_eq!(events.iter().map(Message::name).collect::<BTreeSet<_>>(), M::types().iter().map(|(_, name, _)| *name).collect());
+        assert_eq!(events.iter().map(Message::name).collect::<BTreeSet<_>>(), M::types().iter().map(|known| known.name).collect());
         for event in events {
             let decoded = M::decode(event.name(), &encode(&event)).expect("what we encoded");
             assert_eq!(format!("{decoded:?}"), format!("{event:?}"));

@@ -26,7 +26,7 @@ pub(crate) struct Replica<S: Service> {
 
 /// The topics that a service reads, as the broker knows them.
 pub(crate) fn inputs_of<S: Service>(kafka: &Kafka) -> Vec<Arc<str>> {
-    let mut topics: Vec<Arc<str>> = S::Input::types().iter().map(|(topic, ..)| kafka.topic(topic).into()).collect();
+    let mut topics: Vec<Arc<str>> = S::Input::types().iter().map(|known| kafka.topic(known.topic).into()).collect();
     topics.sort();
     topics.dedup();
     topics

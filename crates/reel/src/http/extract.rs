@@ -1,9 +1,10 @@
 //! What commands take from a request, with problems that name what is wrong.
 
-use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::Problem;
@@ -29,26 +30,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(rejection) => Err(refuse(&rejection)),
+        if !is_json(request.headers()) {
+            let detail = "send the body as Content-Type: application/json";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", "The content type is not taken", detail));
         }
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| Problem::new(rejection.status(), "unreadable-body", "The body cannot be read", rejection.body_text()))?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            // At the root the path is a dot.
+            let path = error.path().to_string();
+            Problem::invalid(if path == "." { "body" } else { &path }, error.inner().to_string())
+        })?;
+        json.end().map_err(|error| Problem::invalid("body", error.to_string()))?;
+        Ok(Self(body))
     }
 }
 
-fn refuse(rejection: &JsonRejection) -> Problem {
-    match rejection {
-        JsonRejection::MissingJsonContentType(_) => Problem::new(
-            rejection.status(),
-            "content-type",
-            "The content type is not taken",
-            "send the body as Content-Type: application/json",
-        ),
-        JsonRejection::BytesRejection(_) => {
-            Problem::new(rejection.status(), "too-large", "The request is too large", rejection.body_text())
-        }
-        _ => Problem::invalid("body", rejection.body_text()),
-    }
+/// `application/json`, with or without parameters, or any type of the form `application/…+json`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
+    let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {

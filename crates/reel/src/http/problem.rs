@@ -35,6 +35,13 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
+    /// There is such a path, and the method is not for it: 405.
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        let detail = "the path does not take this method; the header Allow names those that it takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
+    }
+
     /// The `Idempotency-Key` was used before with another request: 422, as the IETF draft has it.
     pub fn key_reused() -> Self {
         let detail = "this Idempotency-Key was used before with another request; take a new key for a new request";

@@ -313,7 +313,7 @@ impl<S: Service<State: Stored>> Keeper<S> {
     fn complain(&mut self, error: &sqlx::Error) {
         let missing = error
             .as_database_error()
-            .and_then(|error| error.code())
+            .and_then(sqlx::error::DatabaseError::code)
             .is_some_and(|code| matches!(code.as_ref(), "42P01" | "3F000" | "42883"));
         if self.gate.closed().is_none() || self.run.is_none() {
             if missing {

@@ -76,7 +76,10 @@ mod tests {
     #[test]
     fn a_replica_that_joins_is_handed_one_lane_after_the_other() {
         let all = leases(&[Some("a"), Some("a"), Some("a"), Some("a")]);
-        assert_eq!(share("a", &partitions(&[0, 1, 2, 3]), &partitions(&[0, 1, 2, 3]), &all, &names(&["a", "b"])), Change { take: vec![], give: Some(Partition(3)) });
+        assert_eq!(
+            share("a", &partitions(&[0, 1, 2, 3]), &partitions(&[0, 1, 2, 3]), &all, &names(&["a", "b"])),
+            Change { take: vec![], give: Some(Partition(3)) }
+        );
         let even = leases(&[Some("a"), Some("a"), Some("b"), Some("b")]);
         assert_eq!(share("a", &partitions(&[0, 1]), &partitions(&[0, 1]), &even, &names(&["a", "b"])), Change::default());
     }
@@ -86,7 +89,10 @@ mod tests {
         let rest = leases(&[Some("a"), Some("a"), Some("b")]);
         assert_eq!(share("a", &partitions(&[0, 1]), &partitions(&[0, 1]), &rest, &names(&["a", "b"])), Change::default());
         let lacking = leases(&[Some("a"), Some("a"), Some("b"), Some("b"), Some("b")]);
-        assert_eq!(share("b", &partitions(&[2, 3, 4]), &partitions(&[2, 3, 4]), &lacking, &names(&["a", "b", "c"])).give, Some(Partition(4)));
+        assert_eq!(
+            share("b", &partitions(&[2, 3, 4]), &partitions(&[2, 3, 4]), &lacking, &names(&["a", "b", "c"])).give,
+            Some(Partition(4))
+        );
     }
 
     #[test]

@@ -33,11 +33,22 @@ pub trait Keyed {
     fn key(&self) -> Key;
 }
 
+/// One type of a set.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageType {
+    /// The topic that carries it, without a deployment's prefix.
+    pub topic: &'static str,
+    /// Its name: `ce_type`.
+    pub name: &'static str,
+    /// All versions of its schema.
+    pub codec: fn() -> &'static Codec,
+}
+
 /// A closed set of event types: what a service publishes, or what it reacts to. Implemented by
 /// [`events!`](crate::events) and [`inputs!`](crate::inputs).
 pub trait Message: Keyed + Debug + Clone + Send + Sync + 'static {
-    /// The types: the topic that carries each (without a deployment's prefix), its name (`ce_type`) and its codec.
-    fn types() -> &'static [(&'static str, &'static str, fn() -> &'static Codec)];
+    /// The types of the set.
+    fn types() -> &'static [MessageType];
 
     /// The name of this message's type.
     fn name(&self) -> &'static str;

@@ -12,8 +12,9 @@ mod service;
 mod timestamp;
 
 pub use deadlines::{DeadlineChange, Deadlines};
-pub use event::{Event, Key, Keyed, Message};
+pub use event::{Event, Key, Keyed, Message, MessageType};
 pub use partition::{Partition, Partitions};
+pub(crate) use rows::Changes;
 pub use rows::{Rows, Undeclared, Undo, WorkingSet};
 pub use service::{Ask, Impossible, Service};
 pub use timestamp::Timestamp;

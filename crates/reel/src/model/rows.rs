@@ -134,15 +134,24 @@ impl<K: Ord + Clone + Debug, V: Clone> Rows<K, V> {
     }
 
     /// The rows to write: those that are new to the database, and those that it has.
-    pub(crate) fn changes(&self) -> (Vec<(&K, &V)>, Vec<(&K, &V)>) {
-        let (mut new, mut known) = (Vec::new(), Vec::new());
+    pub(crate) fn changes(&self) -> Changes<'_, K, V> {
+        let mut changes = Changes { new: Vec::new(), known: Vec::new() };
         for (key, slot) in self.slots.iter().filter(|(_, slot)| slot.changed) {
             if let Some(value) = &slot.value {
-                if slot.stored { known.push((key, value)) } else { new.push((key, value)) }
+                if slot.stored { changes.known.push((key, value)) } else { changes.new.push((key, value)) }
             }
         }
-        (new, known)
+        changes
     }
+}
+
+/// The rows that a batch has changed.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Changes<'a, K, V> {
+    /// Those that the database lacks.
+    pub(crate) new: Vec<(&'a K, &'a V)>,
+    /// Those that it has.
+    pub(crate) known: Vec<(&'a K, &'a V)>,
 }
 
 fn undeclared<V, Q: Debug + ?Sized>(key: &Q) -> ! {
@@ -219,7 +228,7 @@ mod tests {
         rows.load("a".into(), Some(7));
         *rows.entry("a".into()) += 1;
         rows.undo();
-        assert_eq!(rows.changes(), (vec![], vec![]));
+        assert_eq!(rows.changes(), Changes { new: vec![], known: vec![] });
     }
 
     #[test]
@@ -229,7 +238,7 @@ mod tests {
         rows.load("new".into(), None);
         rows.put("known".into(), 2);
         rows.put("new".into(), 3);
-        assert_eq!(rows.changes(), (vec![(&"new".to_string(), &3)], vec![(&"known".to_string(), &2)]));
+        assert_eq!(rows.changes(), Changes { new: vec![(&"new".to_string(), &3)], known: vec![(&"known".to_string(), &2)] });
     }
 
     #[test]

@@ -71,3 +71,30 @@ impl<S: Service> Clone for Commands<S> {
         Self { queue: self.queue.clone(), gate: self.gate.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{Credit, Till, credit};
+
+    fn ask(commands: &Commands<Till>, command: Credit) -> Option<String> {
+        let answer = futures_util::FutureExt::now_or_never(commands.ask(command, None));
+        answer.and_then(Result::err).map(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn a_gate_that_is_closed_a_backlog_over_its_limit_and_a_full_queue_refuse_commands() {
+        let gate = Arc::new(Gate::new(10));
+        let (commands, _inbox) = Commands::<Till>::new(1, gate.clone());
+        assert_eq!(ask(&commands, credit("a", "x", 1)).as_deref(), Some("the service is closed: it is starting"));
+        gate.open();
+        gate.set_backlog(11);
+        let refused = ask(&commands, credit("a", "x", 1));
+        assert_eq!(refused.as_deref(), Some("the service is busy: 11 committed events wait to be published, more than 10"));
+        gate.set_backlog(10);
+        assert_eq!(ask(&commands, credit("a", "x", 1)), None, "it waits for its step");
+        assert_eq!(ask(&commands, credit("b", "x", 1)).as_deref(), Some("the service is busy: its queue of commands is full"));
+        gate.stop();
+        assert_eq!(ask(&commands, credit("c", "x", 1)).as_deref(), Some("the service is closed: it is stopping"));
+    }
+}

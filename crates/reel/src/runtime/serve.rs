@@ -14,6 +14,7 @@ use super::program::{bad_property, bad_url};
 use super::settings::RunSettings;
 use super::{App, BadSetting, Commands, Edge, Gate, health};
 use crate::database::Sessions;
+use crate::http::Problem;
 use crate::kafka::{Intake, Kafka, ReadError, Reader, TopicError};
 use crate::lanes::{Keeper, KeeperStopped};
 use crate::model::{Partitions, Service};
@@ -80,6 +81,9 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
     let (intake, records) = Intake::start(&kafka).map_err(|error| bad_property(&error))?;
     let publisher = Publisher::new(&kafka, name, topic_of::<A::Service>(&kafka)).map_err(|error| bad_property(&error))?;
     let router = A::router(Edge { commands, database: pool.clone() }, of_service)?.merge(health::router(gate.clone()));
+    let router = router
+        .fallback(async || Problem::not_found("there is no such path"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed());
 
     let stop = CancellationToken::new();
     let listener = TcpListener::bind(settings.http_address).await?;

@@ -32,7 +32,11 @@ pub(super) enum Work<S: Service> {
         after: Position,
     },
     /// A record that is no event of ours.
-    Malformed { record: Record, reason: String, after: Position },
+    Malformed {
+        record: Record,
+        reason: String,
+        after: Position,
+    },
     /// Records that the service passes over.
     Pass {
         topic: Arc<str>,
@@ -339,8 +343,8 @@ fn malformed(record: &Record, reason: &str) -> DeadLetter {
 /// Which types of which topics the service handles, by the broker's name of the topic.
 pub(super) fn handled_types<S: Service>(topic_of: impl Fn(&str) -> String) -> HashMap<String, HashSet<&'static str>> {
     let mut handled: HashMap<String, HashSet<&'static str>> = HashMap::new();
-    for (topic, name, _) in S::Input::types() {
-        handled.entry(topic_of(topic)).or_default().insert(name);
+    for known in S::Input::types() {
+        handled.entry(topic_of(known.topic)).or_default().insert(known.name);
     }
     handled
 }

@@ -40,10 +40,9 @@ struct Input {
 
 impl<S: Service> LaneInputs<S> {
     pub(super) fn new(lane: OpenLane) -> Self {
-        let inputs =
-            lane.positions.into_iter().zip(lane.input_ends).map(|((topic, position), end_at_opening)| {
-                (topic, Input { stored: position, queued: position, reading: position, held: false, end_at_opening })
-            });
+        let inputs = lane.positions.into_iter().zip(lane.input_ends).map(|((topic, position), end_at_opening)| {
+            (topic, Input { stored: position, queued: position, reading: position, held: false, end_at_opening })
+        });
         let (inputs, queue) = (inputs.collect(), VecDeque::new());
         Self { grant: lane.grant, parked: lane.parked, inputs, queue, begun_at: None, waits_until: None, overflowed: false }
     }

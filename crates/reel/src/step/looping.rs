@@ -11,13 +11,13 @@ use super::Stored;
 use super::batch::{Work, handled_types};
 use super::inputs::LaneInputs;
 use super::transaction::{self, Done, Failed, Manner};
-use crate::{dead_letters, deadlines};
 use crate::kafka::{Intake, Taken};
 use crate::lanes::{Notice, OpenLane, Position};
 use crate::model::{Partition, Service};
 use crate::outbox::{RelayHandle, Wakeup};
 use crate::replica::Replica;
 use crate::runtime::{Asked, Gate, Refused};
+use crate::{dead_letters, deadlines};
 
 /// What the keeper tells the step.
 pub(crate) enum ToStep {
@@ -303,14 +303,14 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     return Err(StepStopped(format!("not even the dead letter can be stored: {reason}")));
                 }
                 Err(Failed::Poison(reason)) => match halves(part) {
-                    Ok((first, second)) => parts.extend([(second, None), (first, None)]),
-                    Err(single) => parts.push((single, Some(reason))),
+                    Halves::Two(first, second) => parts.extend([(second, None), (first, None)]),
+                    Halves::One(single) => parts.push((single, Some(reason))),
                 },
                 Err(Failed::Locked) => {
                     self.locked_at = Some(Instant::now());
                     match halves(part) {
-                        Ok((first, second)) => parts.extend([(second, None), (first, None)]),
-                        Err(single) => self.wait_for_lock(single, &mut parts),
+                        Halves::Two(first, second) => parts.extend([(second, None), (first, None)]),
+                        Halves::One(single) => self.wait_for_lock(single, &mut parts),
                     }
                 }
                 Err(Failed::Closed) => {
@@ -485,11 +485,19 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     }
 }
 
-/// Cuts a batch in two at its middle; one that has a single message of effect is not cut.
-fn halves<S: Service>(batch: Vec<Work<S>>) -> Result<(Vec<Work<S>>, Vec<Work<S>>), Vec<Work<S>>> {
+/// What is left of a batch in which one message is to be found.
+enum Halves<S: Service> {
+    /// Its halves.
+    Two(Vec<Work<S>>, Vec<Work<S>>),
+    /// It has a single message of effect.
+    One(Vec<Work<S>>),
+}
+
+/// Cuts a batch in two at its middle.
+fn halves<S: Service>(batch: Vec<Work<S>>) -> Halves<S> {
     let effective = batch.iter().filter(|work| work.is_effective()).count();
     if effective < 2 {
-        return Err(batch);
+        return Halves::One(batch);
     }
     let mut seen = 0;
     let cut = batch.iter().position(|work| {
@@ -498,7 +506,7 @@ fn halves<S: Service>(batch: Vec<Work<S>>) -> Result<(Vec<Work<S>>, Vec<Work<S>>
     });
     let mut first = batch;
     let second = first.split_off(cut.unwrap_or(first.len()));
-    Ok((first, second))
+    Halves::Two(first, second)
 }
 
 /// The pause after so many failures, with jitter.

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, AssertSqlSafe, Encode, PgConnection, Postgres, Type};
 
-use crate::model::{Rows, WorkingSet};
+use crate::model::{Changes, Rows, WorkingSet};
 
 /// A table, as far as statements need it.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ where
     fn save<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<()>> {
         Box::pin(async move {
             let table = StoredRows::table(self);
-            let (new, known) = self.changes();
+            let Changes { new, known } = self.changes();
             for (rows, statement) in [(new, table.insert()), (known, table.update())] {
                 if !rows.is_empty() {
                     let mut columns = Columns::default();

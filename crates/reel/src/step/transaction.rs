@@ -178,7 +178,8 @@ async fn handling<'a, S: Service>(
     let parked = if with_parked.is_empty() { Default::default() } else { dead_letters::parked_keys(connection, &with_parked).await? };
     let due: Vec<&deadlines::Due> =
         batch.iter().filter_map(|work| if let Work::Deadline { due, .. } = work { Some(due) } else { None }).collect();
-    let still_due = if due.is_empty() { Default::default() } else { deadlines::still_due(connection, &due, now).await?.into_iter().collect() };
+    let still_due =
+        if due.is_empty() { Default::default() } else { deadlines::still_due(connection, &due, now).await?.into_iter().collect() };
     let Manner { poisoned, max_event_bytes, .. } = manner;
     Ok(Handling { partitions: replica.partitions, now, parked, still_due, poisoned, max_event_bytes })
 }

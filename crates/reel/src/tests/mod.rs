@@ -5,3 +5,5 @@ mod outbox;
 mod statements;
 mod step;
 mod till;
+
+pub(crate) use till::{Credit, Till, credit};

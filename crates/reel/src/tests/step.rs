@@ -61,12 +61,12 @@ impl Running {
                 input_ends: vec![0],
                 parked: Default::default(),
             };
-            self.orders.send(ToStep::Join(lane)).ok().expect("loop runs");
+            assert!(self.orders.send(ToStep::Join(lane)).is_ok(), "the loop runs");
             self.next.insert(partition, (0, grant));
         }
         // Orders are followed in turn: when this one is answered, the lanes have joined.
         let (done, joined) = oneshot::channel();
-        self.orders.send(ToStep::Leave { partition: Partition(-1), token: Uuid::nil(), done }).ok().expect("loop runs");
+        assert!(self.orders.send(ToStep::Leave { partition: Partition(-1), token: Uuid::nil(), done }).is_ok(), "the loop runs");
         joined.await.expect("loop runs");
     }
 
@@ -90,7 +90,7 @@ impl Running {
             *number += 1;
             delivered.push(crate::kafka::Delivered { token: grant.token, record });
         }
-        self.records.send(crate::kafka::Taken::Records(delivered)).await.ok().expect("loop runs");
+        assert!(self.records.send(crate::kafka::Taken::Records(delivered)).await.is_ok(), "the loop runs");
     }
 
     async fn ask(&self, command: Credit) -> Result<i64, Refused<super::till::Refused>> {

@@ -17,17 +17,17 @@ use crate::replica::{Replica, inputs_of, topic_of};
 use crate::step::{Columns, Record, RowKey, Stored, StoredRows, Table};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Credited {
-    pub(super) entry: String,
-    pub(super) account: String,
-    pub(super) amount: i64,
+pub(crate) struct Credited {
+    pub(crate) entry: String,
+    pub(crate) account: String,
+    pub(crate) amount: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Paid {
-    pub(super) entry: String,
-    pub(super) account: String,
-    pub(super) amount: i64,
+pub(crate) struct Paid {
+    pub(crate) entry: String,
+    pub(crate) account: String,
+    pub(crate) amount: i64,
 }
 
 impl Keyed for Credited {
@@ -47,50 +47,50 @@ mod paid {
     crate::events! {
         /// What another service publishes.
         #[expect(dead_code, reason = "only its schema is used")]
-        pub(super) enum Foreign on "paid" { Paid: ["paid.v1.avsc"] }
+        pub(crate) enum Foreign on "paid" { Paid: ["paid.v1.avsc"] }
     }
 }
 
 crate::events! {
     /// What the till publishes.
-    pub(super) enum TillEvent on "credited" { Credited: ["credited.v1.avsc"] }
+    pub(crate) enum TillEvent on "credited" { Credited: ["credited.v1.avsc"] }
 }
 
 crate::inputs! {
     /// What the till reacts to.
-    pub(super) enum TillInput { Paid }
+    pub(crate) enum TillInput { Paid }
 }
 
 /// An amount at which `react` panics.
-pub(super) const PANICS: i64 = 13;
+pub(crate) const PANICS: i64 = 13;
 /// An amount that is impossible.
-pub(super) const IMPOSSIBLE: i64 = 666;
+pub(crate) const IMPOSSIBLE: i64 = 666;
 /// An account whose row nothing declares.
-pub(super) const UNDECLARED: &str = "undeclared";
+pub(crate) const UNDECLARED: &str = "undeclared";
 /// An account that Postgres cannot store: its text holds a zero byte (SQLSTATE 22021).
-pub(super) const POISON: &str = "poison\0";
+pub(crate) const POISON: &str = "poison\0";
 
 #[derive(Debug)]
-pub(super) struct Till;
+pub(crate) struct Till;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Credit(pub(super) Credited);
+pub(crate) struct Credit(pub(crate) Credited);
 
 #[derive(Debug, thiserror::Error)]
 #[error("refused")]
-pub(super) struct Refused;
+pub(crate) struct Refused;
 
 #[derive(Debug, Default, Clone)]
-pub(super) struct Accounts {
-    pub(super) entries: Rows<String, Entry>,
-    pub(super) accounts: Rows<String, Account>,
+pub(crate) struct Accounts {
+    pub(crate) entries: Rows<String, Entry>,
+    pub(crate) accounts: Rows<String, Account>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry(i64);
+pub(crate) struct Entry(i64);
 
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Account(pub(super) i64);
+pub(crate) struct Account(pub(crate) i64);
 
 crate::working_set!(Accounts { entries, accounts });
 
@@ -178,17 +178,17 @@ impl Stored for Accounts {
 
 /// A database of its own and a topic prefix of its own on the shared stack.
 #[derive(Clone)]
-pub(super) struct Fixture {
-    pub(super) replica: Arc<Replica<Till>>,
-    pub(super) kafka: Kafka,
+pub(crate) struct Fixture {
+    pub(crate) replica: Arc<Replica<Till>>,
+    pub(crate) kafka: Kafka,
     _database: Arc<TestDatabase>,
 }
 
-pub(super) const PARTITIONS: i32 = 3;
+pub(crate) const PARTITIONS: i32 = 3;
 
 impl Fixture {
     /// Tables and lane rows are there; no lane is open.
-    pub(super) async fn closed(name: &str) -> Self {
+    pub(crate) async fn closed(name: &str) -> Self {
         let stack = Stack::shared().await.expect("stack");
         let database = TestDatabase::create(stack.postgres(), name).await.expect("database");
         let prefix = devstack::topics::unique_prefix();
@@ -218,27 +218,27 @@ impl Fixture {
     }
 
     /// All lanes count as open, though nothing was published.
-    pub(super) async fn open(name: &str) -> Self {
+    pub(crate) async fn open(name: &str) -> Self {
         let fixture = Self::closed(name).await;
         fixture.execute("update reel.heads set opened_run = reel.run()").await;
         fixture
     }
 
-    pub(super) async fn connection(&self) -> PgConnection {
+    pub(crate) async fn connection(&self) -> PgConnection {
         let options = self.replica.pool.connect_options();
         PgConnection::connect_with(&options).await.expect("connection")
     }
 
-    pub(super) async fn execute(&self, sql: &'static str) {
+    pub(crate) async fn execute(&self, sql: &'static str) {
         sqlx::raw_sql(sql).execute(&mut self.connection().await).await.expect("statement");
     }
 
-    pub(super) async fn count(&self, sql: &'static str) -> i64 {
+    pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.connection().await).await.expect("count")
     }
 
     /// Takes a lane under a new token.
-    pub(super) async fn take(&self, partition: Partition) -> Grant {
+    pub(crate) async fn take(&self, partition: Partition) -> Grant {
         let mut connection = self.connection().await;
         let run = current_run(&mut connection).await.expect("run");
         let identity =
@@ -249,7 +249,7 @@ impl Fixture {
     }
 
     /// Makes the topics of both services.
-    pub(super) async fn make_topics(&self) {
+    pub(crate) async fn make_topics(&self) {
         let topics = crate::kafka::Topics::new(self.kafka.clone()).expect("admin");
         for topic in ["paid", "credited"] {
             topics.create_journal(topic, PARTITIONS, 1).await.expect("topic");
@@ -257,6 +257,6 @@ impl Fixture {
     }
 }
 
-pub(super) fn credit(entry: &str, account: &str, amount: i64) -> Credit {
+pub(crate) fn credit(entry: &str, account: &str, amount: i64) -> Credit {
     Credit(Credited { entry: entry.into(), account: account.into(), amount })
 }

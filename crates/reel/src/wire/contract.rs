@@ -75,12 +75,12 @@ macro_rules! inputs {
             }
         }
         impl $crate::model::Message for $set {
-            fn types() -> &'static [(&'static str, &'static str, fn() -> &'static $crate::wire::Codec)] {
-                const TYPES: &[(&str, &str, fn() -> &'static $crate::wire::Codec)] = &[$((
-                    <$event as $crate::wire::Contract>::TOPIC,
-                    <$event as $crate::wire::Contract>::NAME,
-                    <$event as $crate::wire::Contract>::codec,
-                )),+];
+            fn types() -> &'static [$crate::model::MessageType] {
+                const TYPES: &[$crate::model::MessageType] = &[$($crate::model::MessageType {
+                    topic: <$event as $crate::wire::Contract>::TOPIC,
+                    name: <$event as $crate::wire::Contract>::NAME,
+                    codec: <$event as $crate::wire::Contract>::codec,
+                }),+];
                 TYPES
             }
             fn name(&self) -> &'static str {

@@ -137,9 +137,12 @@ async fn restore<S: Service<State: Stored>>(
     for (_, key, own) in &events {
         match own {
             Own::Service(event) => {
-                attempt(&mut state, |state| Ok::<_, std::convert::Infallible>(S::evolve(state, event)))
-                    .map_err(|panicked| OpeningError::Stopped(format!("folding an own event panicked: {panicked:?}")))
-                    .map(|_| ())?;
+                attempt(&mut state, |state| {
+                    S::evolve(state, event);
+                    Ok::<_, std::convert::Infallible>(())
+                })
+                .map_err(|panicked| OpeningError::Stopped(format!("folding an own event panicked: {panicked:?}")))
+                .map(|_| ())?;
                 deadlines
                     .apply(grant.partition, key, S::deadlines(event))
                     .map_err(|error| OpeningError::Stopped(format!("a deadline's command is no JSON: {error}")))?;

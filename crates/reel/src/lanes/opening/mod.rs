@@ -63,7 +63,9 @@ pub(crate) async fn open<S: Service<State: Stored>>(replica: &Replica<S>, grant:
     let (generation, opened_id) = replica.publisher.open(partition, &replica.instance).await?;
     if generation < cursor.next_offset {
         let (topic, known) = (&replica.topic, cursor.next_offset);
-        return Err(OpeningError::Stopped(format!("{topic}/{partition} ends at {generation}, and we have published up to {known}: its end is lost")));
+        return Err(OpeningError::Stopped(format!(
+            "{topic}/{partition} ends at {generation}, and we have published up to {known}: its end is lost"
+        )));
     }
     let mut piece = Vec::new();
     let mut records = replica.reader.range(&replica.topic, partition, cursor.next_offset, generation);
@@ -91,7 +93,9 @@ pub(crate) async fn open<S: Service<State: Stored>>(replica: &Replica<S>, grant:
         let (first, end) = replica.reader.watermarks(topic, partition).await?;
         if !(first..=end).contains(&position.next_offset) {
             let next = position.next_offset;
-            return Err(OpeningError::Stopped(format!("{topic}/{partition} holds {first} to {end}, and {next} is to be read: records are lost")));
+            return Err(OpeningError::Stopped(format!(
+                "{topic}/{partition} holds {first} to {end}, and {next} is to be read: records are lost"
+            )));
         }
         input_ends.push(end);
     }

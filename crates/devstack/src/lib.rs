@@ -32,13 +32,14 @@ mod database;
 pub mod folders;
 mod kafka;
 mod postgres;
+pub mod proxy;
 mod server;
 mod stack;
 pub mod topics;
 pub mod wait;
 
 pub use database::TestDatabase;
-pub use kafka::KafkaServer;
+pub use kafka::{KafkaServer, Listener};
 pub use postgres::PostgresServer;
 pub use stack::{OwnStack, Source, Stack};
 

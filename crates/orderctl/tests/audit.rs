@@ -29,7 +29,7 @@ async fn small_system() -> Result<(System, Vec<Replica>)> {
     client.deposit("anna", 100_000, "1").await?.created()?;
     client.deposit("bert", 1, "1").await?.created()?;
     client.receive("MUG", 10, "1").await?.created()?;
-    for (customer, quantity) in [("anna", 2), ("bert", 1), ("nobody", 1), ("anna", 10)] {
+    for (customer, quantity) in [("anna", 2), ("bert", 1), ("nobody", 1), ("anna", 11)] {
         client.place(customer, &[("MUG", quantity)], &format!("{customer} {quantity}")).await?.created()?;
     }
     system.until_quiet(LIMIT).await?;

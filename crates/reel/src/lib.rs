@@ -10,11 +10,13 @@
 //! | [`database`] | sessions and the server run |
 //! | [`runtime`] | what runs a service |
 //! | [`http`] | what HTTP edges share |
+//! | [`failpoints`] | every point at which a process can die |
 //! | [`testing`] | scenarios for the pure functions |
 
 pub mod database;
 mod dead_letters;
 mod deadlines;
+pub mod failpoints;
 pub mod http;
 pub mod kafka;
 pub mod lanes;

@@ -1,5 +1,6 @@
 //! The broker in a server's folder: one node that is broker and controller (KRaft), formatted from a template.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,13 +43,15 @@ const TEMPLATE_ID: &str = "AAAAAAAAQACAAAAAAAAAAQ";
 pub(crate) struct Kafka {
     /// Further properties, as `name=value`.
     pub(crate) properties: Vec<String>,
+    /// Further listeners: the name, its port, and the port that clients are told.
+    pub(crate) behind: Vec<(String, u16, u16)>,
     /// Where the broker writes a class archive when it stops, if it is the one that is started for that.
     archive_to: Option<PathBuf>,
 }
 
 impl Kafka {
     pub(crate) fn new(properties: Vec<String>) -> Self {
-        Self { properties, archive_to: None }
+        Self { properties, behind: vec![], archive_to: None }
     }
 
     async fn archive_flag(&self, programs: &Programs) -> Result<String> {
@@ -58,6 +61,26 @@ impl Kafka {
         // Boxed, because making the archive starts a broker, which comes back here.
         Box::pin(folders::once(&programs.archive, make_archive)).await?;
         Ok(programs.use_archive())
+    }
+
+    fn text(&self, folder: &Path, ports: &[u16]) -> String {
+        let [clients, controller] = [ports[0], ports[1]];
+        let data = folder.join(DATA);
+        let (mut protocols, mut listen, mut told) = (String::new(), String::new(), String::new());
+        for (name, port, proxy) in &self.behind {
+            let _ = write!(protocols, ",{name}:PLAINTEXT");
+            let _ = write!(listen, ",{name}://127.0.0.1:{port}");
+            let _ = write!(told, ",{name}://127.0.0.1:{proxy}");
+        }
+        format!(
+            "{PROPERTIES}log.dirs={}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
+             listeners=PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller}{listen}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{clients}{told}\n\
+             controller.quorum.voters=1@127.0.0.1:{controller}\n{}\n",
+            data.display(),
+            self.properties.join("\n"),
+        )
     }
 }
 
@@ -78,7 +101,7 @@ impl Kind for Kafka {
             fs::write(data.join("meta.properties"), meta.replace(TEMPLATE_ID, &cluster_id()))?;
         }
         let properties = folder.join("server.properties");
-        fs::write(&properties, text(folder, ports, &self.properties))?;
+        fs::write(&properties, self.text(folder, ports))?;
         let mut args = programs.args(self.archive_flag(&programs).await?, "kafka.Kafka");
         args.push(properties.into());
         Ok(Launch { program: programs.java, args, user: None, end_signal: Signal::SIGKILL })
@@ -91,7 +114,7 @@ impl Kind for Kafka {
 
 async fn make_archive(archive: PathBuf) -> Result<()> {
     say("making Kafka's class archive (once)");
-    let kafka = Kafka { properties: vec![], archive_to: Some(archive.clone()) };
+    let kafka = Kafka { archive_to: Some(archive.clone()), ..Kafka::new(vec![]) };
     let mut server = OwnServer::temporary(kafka).await?;
     server.stop().await?;
     let log = server.log();
@@ -118,17 +141,6 @@ async fn formatted(programs: &Programs) -> Result<PathBuf> {
     })
     .await?;
     Ok(cached)
-}
-
-fn text(folder: &Path, ports: &[u16], further: &[String]) -> String {
-    let [clients, controller] = [ports[0], ports[1]];
-    let data = folder.join(DATA);
-    format!(
-        "{PROPERTIES}log.dirs={}\nlisteners=PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller}\n\
-         controller.quorum.voters=1@127.0.0.1:{controller}\n{}\n",
-        data.display(),
-        further.join("\n"),
-    )
 }
 
 /// 16 bytes in base64url, as Kafka wants them; the last of the 22 characters has but two bits.

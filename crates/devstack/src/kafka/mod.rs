@@ -9,10 +9,36 @@ use anyhow::Result;
 
 pub(crate) use broker::Kafka;
 
-use crate::server::OwnServer;
+use crate::proxy::Proxy;
+use crate::server::{OwnServer, Port};
 
 pub(crate) fn bootstrap(port: u16) -> String {
     format!("127.0.0.1:{port}")
+}
+
+/// A further listener of a broker, for clients that come by a proxy: they are told the proxy's port and not the listener's.
+pub struct Listener {
+    name: String,
+    port: Port,
+    proxy: Proxy,
+}
+
+impl Listener {
+    /// A listener with a proxy before it; `name` is of letters.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn new(name: &str) -> Result<Self> {
+        let port = Port::reserve(None)?;
+        let proxy = Proxy::to(port.number).await?;
+        Ok(Self { name: name.to_uppercase(), port, proxy })
+    }
+
+    /// Where its clients connect.
+    #[must_use]
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
 }
 
 /// A Kafka broker that belongs to this process: it is killed when this value is dropped or the process dies, however.
@@ -46,6 +72,16 @@ impl KafkaServer {
     /// As [`Self::temporary`]; also if a broker already runs there.
     pub async fn start(folder: impl AsRef<Path>, properties: &[(&str, &str)]) -> Result<Self> {
         Ok(Self::new(OwnServer::in_folder(kind(properties), folder.as_ref()).await?))
+    }
+
+    /// The same with a listener for each of some groups of clients.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_behind(folder: impl AsRef<Path>, listeners: &[&Listener]) -> Result<Self> {
+        let ports = listeners.iter().map(|listener| (listener.name.clone(), listener.port.number, listener.proxy.port()));
+        let kind = Kafka { behind: ports.collect(), ..kind(&[]) };
+        Ok(Self::new(OwnServer::in_folder(kind, folder.as_ref()).await?))
     }
 
     fn new(server: OwnServer<Kafka>) -> Self {

@@ -32,6 +32,8 @@ pub enum Kind {
     Foreign,
     /// A message that could not be handled and parks nothing: told, not counted.
     DeadLetter,
+    /// A balance below zero, which comes of a deposit that was lost with its database: told, not counted.
+    Overdrawn,
 }
 
 /// One thing that is wrong.
@@ -78,7 +80,7 @@ impl Kind {
     pub const WRONG: [Self; 8] =
         [Self::Open, Self::Undoing, Self::Parked, Self::MoneyDrift, Self::StockDrift, Self::Gap, Self::Fork, Self::FoldMismatch];
     /// Those that are only told.
-    pub const TOLD: [Self; 2] = [Self::Foreign, Self::DeadLetter];
+    pub const TOLD: [Self; 3] = [Self::Foreign, Self::DeadLetter, Self::Overdrawn];
 }
 
 impl Display for Kind {
@@ -96,6 +98,7 @@ impl Display for Kind {
             Self::Stale => "stale",
             Self::Foreign => "foreign record",
             Self::DeadLetter => "dead letter",
+            Self::Overdrawn => "overdrawn",
         })
     }
 }

@@ -43,6 +43,9 @@ pub(super) fn money(sagas: &[Saga], events: &[Recorded<PaymentEvent>], tables: &
         let balance = accounts.entry(customer).or_default();
         balance.noted = i128::from(account.deposited);
         balance.there = i128::from(account.balance);
+        if account.balance < 0 {
+            findings.add(Kind::Overdrawn, format!("account {customer} has {} on it", account.balance));
+        }
     }
     tell(Kind::MoneyDrift, "account", &accounts, findings);
 }

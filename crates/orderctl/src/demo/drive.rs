@@ -8,9 +8,10 @@ use futures_util::future::try_join_all;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::crew::Crew;
 use super::follow::Follow;
 use super::plan::{self, PLENTY, POOR, Plan, Planned, RICH, SCARCE, SCARCE_PIECES, Wish};
-use crate::system::{Client, Replica, Service, System};
+use crate::system::{Client, Service, System};
 
 /// What each customer has: more than any demo can spend.
 const DEPOSIT_CENTS: i64 = 100_000_000_000;
@@ -50,11 +51,12 @@ pub(super) struct Driver<'a> {
     pub(super) plan: &'a Plan,
     pub(super) rate: u32,
     pub(super) follow: &'a Follow,
+    pub(super) crew: &'a Crew<'a>,
 }
 
 impl Driver<'_> {
     /// Places all orders and says how many were acknowledged.
-    pub(super) async fn drive(&self, replicas: &mut [Replica]) -> Result<u64> {
+    pub(super) async fn drive(&self) -> Result<u64> {
         let client = self.system.client();
         let interval = Duration::from_secs(1) / self.rate;
         let mut next_at = Instant::now();
@@ -63,7 +65,7 @@ impl Driver<'_> {
         for (nth, order) in self.plan.orders.iter().enumerate() {
             if nth == self.plan.late.start {
                 self.follow.tell("inventory is paused: some orders will miss their deadline");
-                of_inventory(replicas).try_for_each(Replica::pause)?;
+                self.crew.hold(Service::Inventory).await?;
             }
             sleep_until(next_at).await;
             next_at += interval;
@@ -73,7 +75,7 @@ impl Driver<'_> {
                 let order_id = place(&client, order, &key).await?;
                 placed += 1;
                 self.until_expired(&client, order_id).await?;
-                of_inventory(replicas).try_for_each(Replica::resume)?;
+                self.crew.let_go().await?;
                 self.follow.tell("inventory goes on");
                 next_at = Instant::now();
                 continue;
@@ -119,8 +121,4 @@ async fn place(client: &Client, order: &Planned, key: &str) -> Result<OrderId> {
         }
     }
     Ok(order_id)
-}
-
-fn of_inventory(replicas: &mut [Replica]) -> impl Iterator<Item = &mut Replica> {
-    replicas.iter_mut().filter(|replica| replica.service() == Service::Inventory)
 }

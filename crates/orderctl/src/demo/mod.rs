@@ -1,5 +1,6 @@
 //! A thousand orders with every ending, driven over HTTP, and their audit.
 
+mod crew;
 mod drive;
 mod follow;
 mod plan;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use fastrand::Rng;
 use nix::libc;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,6 +20,7 @@ pub use plan::{Plan, Planned, Wish};
 
 use crate::audit::Audit;
 use crate::system::{System, SystemOptions};
+use crew::Crew;
 use drive::Driver;
 use follow::Follow;
 use servers::Servers;
@@ -41,6 +44,10 @@ pub struct Options {
     /// How long an order may take until it is cancelled
     #[arg(long, env = "SETTLE_WITHIN", default_value = "4s", value_name = "TIME", value_parser = reel::runtime::duration)]
     pub settle_within: Duration,
+    /// So many seconds after each other, a random process of a service is killed with -9 while the orders run, and started again
+    /// at once; 0 turns it off
+    #[arg(long, env = "KILL", default_value = "1", value_name = "SECONDS", value_parser = seconds)]
+    pub kill: Duration,
     /// Leave the stack, the databases, the topics and the logs when it is over
     #[arg(long)]
     pub keep: bool,
@@ -85,7 +92,7 @@ async fn demo(options: &Options) -> Result<bool> {
         "databases and topics {prefix}* are made; {REPLICAS} replicas of each service start, logs: {}",
         system.folder().display()
     ));
-    let done = drive_and_audit(options, &plan, &system).await;
+    let done = drive_and_audit(options, seed, &plan, &system).await;
     match (&done, options.keep) {
         (Ok(audit), false) if audit.figures.ok => {
             if servers.are_own() {
@@ -102,13 +109,17 @@ async fn demo(options: &Options) -> Result<bool> {
     Ok(done?.figures.ok)
 }
 
-async fn drive_and_audit(options: &Options, plan: &Plan, system: &System) -> Result<Audit> {
-    let mut replicas = system.start_all(REPLICAS).await?;
-    let client = system.client();
-    plan.stock_up(&client).await?;
+async fn drive_and_audit(options: &Options, seed: u64, plan: &Plan, system: &System) -> Result<Audit> {
+    let crew = Crew::new(system, system.start_all(REPLICAS).await?);
+    plan.stock_up(&system.client()).await?;
     let follow = Follow::new(plan.orders.len() as u64);
     let work = async {
-        let placed = Driver { system, plan, rate: options.rate, follow: &follow }.drive(&mut replicas).await?;
+        let driver = Driver { system, plan, rate: options.rate, follow: &follow, crew: &crew };
+        let placed = tokio::select! {
+            placed = driver.drive() => placed?,
+            error = crew.kill_every(options.kill, Rng::with_seed(seed)) => return Err(error),
+        };
+        crew.ready().await?;
         system.until_quiet(options.settle_within + QUIET_WITHIN).await?;
         anyhow::Ok(placed)
     };
@@ -118,12 +129,16 @@ async fn drive_and_audit(options: &Options, plan: &Plan, system: &System) -> Res
     };
     follow.end();
     let audit = system.places().audit().await?;
-    print(&format!("\n{}\n{audit}", summary::of(&audit.sagas)))?;
-    for replica in &mut replicas {
-        replica.stop().await?;
-    }
+    print(&format!("\n{}\n{}\n\n{audit}", summary::of(&audit.sagas), crew.kills().await))?;
+    crew.stop().await?;
     ensure!(audit.figures.orders == placed, "{placed} orders were acknowledged, and the topics hold {}", audit.figures.orders);
     Ok(audit)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || "a number of seconds such as 1 or 0.5; 0 for never".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }
 
 fn say(what: &str) {

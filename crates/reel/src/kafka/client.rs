@@ -1,5 +1,7 @@
 //! How clients of librdkafka are configured.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -82,10 +84,10 @@ impl Kafka {
     }
 }
 
-/// A client context that tells librdkafka's complaints once in a while instead of flooding the log.
+/// A client context that tells each of librdkafka's complaints once in a while instead of flooding the log.
 #[derive(Debug, Default)]
 pub struct Quiet {
-    last: Mutex<Option<(String, Instant)>>,
+    told: Mutex<HashMap<String, Instant>>,
 }
 
 impl ClientContext for Quiet {
@@ -94,11 +96,11 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let text = error.to_string();
-        let Ok(mut last) = self.last.lock() else { return };
-        if last.as_ref().is_none_or(|(before, at)| *before != text || at.elapsed() > COMPLAIN_EVERY) {
+        let Ok(mut told) = self.told.lock() else { return };
+        told.retain(|_, at| at.elapsed() < COMPLAIN_EVERY);
+        if let Entry::Vacant(new) = told.entry(error.to_string()) {
+            new.insert(Instant::now());
             tracing::warn!(error = %error, reason, "kafka complains");
-            *last = Some((text, Instant::now()));
         }
     }
 }

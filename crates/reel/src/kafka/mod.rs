@@ -11,5 +11,6 @@ pub use client::{Kafka, Quiet};
 pub(crate) use intake::Delivered;
 pub(crate) use intake::{Intake, Taken};
 pub use reader::{ReadError, Reader};
+pub(crate) use record::LONGEST_KEY;
 pub use record::Record;
 pub use topics::{TopicError, Topics};

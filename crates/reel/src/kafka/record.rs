@@ -10,7 +10,7 @@ use crate::model::{Partition, Partitions};
 use crate::wire::{Cause, Envelope, Malformed};
 
 /// The longest key of an event, in bytes: an index holds it.
-const LONGEST_KEY: usize = 512;
+pub(crate) const LONGEST_KEY: usize = 512;
 
 /// An owned record, its headers read and its payload not.
 #[derive(Debug, Clone)]

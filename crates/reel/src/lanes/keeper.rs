@@ -16,6 +16,7 @@ use super::lease::{Grant, Identity, LeaseError, View};
 use super::opening::{self, OpenLane, OpeningError};
 use super::share::share;
 use crate::database::{Failure, Run};
+use crate::failpoints;
 use crate::model::{Partition, Service};
 use crate::outbox::{RelayHandle, RelayLane};
 use crate::replica::Replica;
@@ -371,6 +372,7 @@ async fn take_and_open<S: Service<State: Stored>>(
     if !*held {
         let mut connection = replica.pool.acquire().await?;
         *held = identity.take(&mut connection, S::NAME, grant).await?;
+        failpoints::reached(failpoints::LANE_TAKEN);
     }
     if *held { opening::open(replica, grant).await } else { Err(OpeningError::Lost) }
 }
@@ -380,6 +382,7 @@ async fn leave<S: Service>(replica: &Replica<S>, step: &mpsc::UnboundedSender<To
     let _ = step.send(ToStep::Leave { partition: grant.partition, token: grant.token, done });
     let _ = left.await;
     let _ = relay.leave(grant.partition, grant.token, true).await;
+    failpoints::reached(failpoints::LANE_HANDED_OVER);
     let released = async {
         let mut connection = replica.pool.acquire().await?;
         Identity::release(&mut connection, &[grant.token]).await

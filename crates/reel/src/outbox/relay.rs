@@ -15,9 +15,10 @@ use super::cursor::{self, Advance};
 use super::publisher::{Acks, Publisher, SendError, Trouble};
 use super::{Numbered, number, wakeup};
 use crate::database::Sessions;
+use crate::failpoints;
 use crate::lanes::{Grant, Notice};
 use crate::model::Partition;
-use crate::runtime::Gate;
+use crate::runtime::{Backlog, Gate};
 
 /// Rows of one lane in one read.
 const READ_ROWS: usize = 1_000;
@@ -258,6 +259,7 @@ impl Relay {
         let limit = i64::try_from(READ_ROWS).unwrap_or(i64::MAX);
         let rows = number::read(self.connect().await?, &wanted, limit).await?;
         if !rows.is_empty() {
+            failpoints::reached(failpoints::RELAY_ROWS_READ);
             self.poll = POLL.0;
         }
         let mut counts: BTreeMap<Partition, usize> = wanted.iter().map(|(partition, _)| (*partition, 0)).collect();
@@ -283,6 +285,7 @@ impl Relay {
                         lane.next_send = row.seq + 1;
                         lane.sent += 1;
                         lane.pending.pop_front();
+                        failpoints::reached(failpoints::RELAY_PRODUCED);
                     }
                     Err(SendError::Full) => return,
                     Err(SendError::Refused(error)) => {
@@ -313,6 +316,7 @@ impl Relay {
         }
         if !advances.is_empty() {
             self.cursors_at = Instant::now();
+            failpoints::reached(failpoints::RELAY_ACKED);
             let lost = cursor::advance(self.connect().await?, &advances).await?;
             for advance in advances {
                 let partition = advance.grant.partition;
@@ -340,12 +344,16 @@ impl Relay {
         }
         self.backlog_at = Instant::now();
         self.publisher.publisher().renew_if_failed();
-        let backlog: i64 = sqlx::query_scalar(
-            "select coalesce(sum(head.next_seq - cursor.seq), 0)::bigint from reel.heads as head join reel.cursors as cursor using (partition)",
+        // The row at a cursor is the oldest of its partition that was not published.
+        let (events, age): (i64, f64) = sqlx::query_as(
+            "select coalesce(sum(head.next_seq - cursor.seq), 0)::bigint,
+                 coalesce(extract(epoch from clock_timestamp() - min(oldest.recorded_at)), 0)::float8
+             from reel.heads as head join reel.cursors as cursor using (partition)
+             left join reel.outbox as oldest on oldest.partition = cursor.partition and oldest.seq = cursor.seq",
         )
         .fetch_one(self.connect().await?)
         .await?;
-        self.gate.set_backlog(usize::try_from(backlog).unwrap_or(0));
+        self.gate.set_backlog(Backlog { events: usize::try_from(events).unwrap_or(0), oldest: Duration::from_secs_f64(age.max(0.0)) });
         Ok(())
     }
 

@@ -75,6 +75,7 @@ impl<S: Service> Clone for Commands<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Backlog;
     use crate::tests::{Credit, Till, credit};
 
     fn ask(commands: &Commands<Till>, command: Credit) -> Option<String> {
@@ -88,10 +89,10 @@ mod tests {
         let (commands, _inbox) = Commands::<Till>::new(1, gate.clone());
         assert_eq!(ask(&commands, credit("a", "x", 1)).as_deref(), Some("the service is closed: it is starting"));
         gate.open();
-        gate.set_backlog(11);
+        gate.set_backlog(Backlog { events: 11, ..Backlog::default() });
         let refused = ask(&commands, credit("a", "x", 1));
         assert_eq!(refused.as_deref(), Some("the service is busy: 11 committed events wait to be published, more than 10"));
-        gate.set_backlog(10);
+        gate.set_backlog(Backlog { events: 10, ..Backlog::default() });
         assert_eq!(ask(&commands, credit("a", "x", 1)), None, "it waits for its step");
         assert_eq!(ask(&commands, credit("b", "x", 1)).as_deref(), Some("the service is busy: its queue of commands is full"));
         gate.stop();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Refused;
 use crate::lanes::LaneState;
@@ -13,10 +14,19 @@ pub(crate) struct Gate {
     closed: RwLock<Option<String>>,
     lanes_open: AtomicBool,
     stopping: AtomicBool,
-    backlog: AtomicUsize,
+    backlog: RwLock<Backlog>,
     backlog_limit: usize,
     lanes: RwLock<BTreeMap<i32, LaneState>>,
     held: RwLock<Vec<String>>,
+}
+
+/// Committed events that wait to be published.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Backlog {
+    /// How many.
+    pub(crate) events: usize,
+    /// How long the oldest of them has waited.
+    pub(crate) oldest: Duration,
 }
 
 impl Gate {
@@ -25,7 +35,7 @@ impl Gate {
             closed: RwLock::new(Some("it is starting".into())),
             lanes_open: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            backlog: AtomicUsize::new(0),
+            backlog: RwLock::default(),
             backlog_limit,
             lanes: RwLock::default(),
             held: RwLock::default(),
@@ -66,13 +76,13 @@ impl Gate {
         self.closed.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// How many committed events of the service wait to be published.
-    pub(crate) fn set_backlog(&self, events: usize) {
-        self.backlog.store(events, Ordering::Relaxed);
+    /// The committed events of the service that wait to be published.
+    pub(crate) fn set_backlog(&self, backlog: Backlog) {
+        *self.backlog.write().unwrap_or_else(std::sync::PoisonError::into_inner) = backlog;
     }
 
-    pub(crate) fn backlog(&self) -> usize {
-        self.backlog.load(Ordering::Relaxed)
+    pub(crate) fn backlog(&self) -> Backlog {
+        *self.backlog.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn set_lanes(&self, lanes: BTreeMap<i32, LaneState>) {
@@ -96,7 +106,7 @@ impl Gate {
         if let Some(reason) = self.closed() {
             return Err(Refused::Closed(reason));
         }
-        let (backlog, limit) = (self.backlog(), self.backlog_limit);
+        let (backlog, limit) = (self.backlog().events, self.backlog_limit);
         if backlog > limit {
             return Err(Refused::Busy(format!("{backlog} committed events wait to be published, more than {limit}")));
         }

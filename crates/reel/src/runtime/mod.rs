@@ -11,7 +11,7 @@ mod settings;
 pub use app::{App, BadSetting, Edge};
 pub(crate) use commands::Asked;
 pub use commands::{Commands, Refused};
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Backlog, Gate};
 pub use program::main;
 pub use serve::{ServeError, serve};
 pub use settings::{DatabaseSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings, duration};

@@ -14,6 +14,7 @@ use super::program::{bad_property, bad_url};
 use super::settings::RunSettings;
 use super::{App, BadSetting, Commands, Edge, Gate, health};
 use crate::database::Sessions;
+use crate::failpoints;
 use crate::http::Problem;
 use crate::kafka::{Intake, Kafka, ReadError, Reader, TopicError};
 use crate::lanes::{Keeper, KeeperStopped};
@@ -96,6 +97,7 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
     if settings.migrate {
         migrate_when_it_answers::<A>(&sessions, &stop).await?;
     }
+    failpoints::reached(failpoints::START_MIGRATED);
     let reader = Reader::new(kafka.clone());
     let Some(partitions) = partitions::<A::Service>(&kafka, &reader, &stop).await? else { return Ok(()) };
     let replica = Arc::new(Replica::<A::Service> {

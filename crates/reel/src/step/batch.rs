@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Panicked, attempt};
 use crate::dead_letters::{DeadLetter, Place};
 use crate::deadlines::{Changes, Due};
-use crate::kafka::Record;
+use crate::kafka::{LONGEST_KEY, Record};
 use crate::lanes::Position;
 use crate::model::{Ask, Deadlines, Event, Keyed, Message, Partition, Partitions, Service, Timestamp};
 use crate::outbox::Draft;
@@ -295,6 +295,9 @@ fn decide<S: Service, R>(
         let of_event = event.key().to_string();
         if !key.is_empty() && of_event != key {
             return Err(Refusal::Unfit(format!("the event {} has the key {of_event}, and what caused it {key}", event.name())));
+        }
+        if of_event.len() > LONGEST_KEY {
+            return Err(Refusal::Unfit(format!("the key of {} has {} bytes, more than {LONGEST_KEY}", event.name(), of_event.len())));
         }
         let payload = event.encode().map_err(|error| Refusal::Unfit(error.to_string()))?;
         // The key travels three times: as the record's key, and as two headers.

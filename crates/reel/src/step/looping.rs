@@ -11,6 +11,7 @@ use super::Stored;
 use super::batch::{Work, handled_types};
 use super::inputs::LaneInputs;
 use super::transaction::{self, Done, Failed, Manner};
+use crate::failpoints;
 use crate::kafka::{Intake, Taken};
 use crate::lanes::{Notice, OpenLane, Position};
 use crate::model::{Partition, Service};
@@ -210,6 +211,9 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             self.hint();
         }
         let mut due = self.due().await;
+        if !due.is_empty() {
+            failpoints::reached(failpoints::DEADLINE_DUE);
+        }
         loop {
             let mut batch: Vec<Work<S>> = self.commands.drain(..).map(Work::Command).collect();
             let now = Instant::now();
@@ -227,6 +231,9 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             batch.append(&mut due);
             if batch.is_empty() {
                 return Ok(());
+            }
+            if batch.iter().any(|work| matches!(work, Work::Input { .. })) {
+                failpoints::reached(failpoints::STEP_BATCH_READ);
             }
             self.settle(batch).await?;
             if self.doubt || !self.gate.lanes_open() {
@@ -280,7 +287,10 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             let impatient = self.locked_at.is_some_and(|at| at.elapsed() < IMPATIENT_FOR);
             let manner = Manner { poisoned: poisoned.as_deref(), impatient, max_event_bytes: self.max_event_bytes };
             match transaction::run(&self.replica, &self.lanes, &part, manner).await {
-                Ok(done) => self.committed(part, done),
+                Ok(done) => {
+                    failpoints::reached(failpoints::STEP_AFTER_COMMIT);
+                    self.committed(part, done);
+                }
                 Err(Failed::Conflict) => {
                     conflicts += 1;
                     tokio::time::sleep(backoff(conflicts)).await;
@@ -363,6 +373,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         let mut answers: HashMap<usize, _> = done.answers.into_iter().collect();
         for (place, work) in part.into_iter().enumerate() {
             if let (Work::Command(asked), Some(answer)) = (work, answers.remove(&place)) {
+                failpoints::reached(failpoints::COMMAND_COMMITTED);
                 let _ = asked.reply.send(answer);
             }
         }

@@ -14,7 +14,7 @@ use crate::lanes::Position;
 use crate::model::{Ask, Partition, Service, Timestamp};
 use crate::outbox::{Numbered, number};
 use crate::replica::Replica;
-use crate::{dead_letters, deadlines};
+use crate::{dead_letters, deadlines, failpoints};
 
 /// What was committed.
 pub(super) struct Done<S: Service> {
@@ -96,6 +96,7 @@ async fn run_on<S: Service<State: Stored>>(
     // What cannot be stored cannot be asked for either.
     let asks: Vec<Ask<'_, S>> = if manner.poisoned.is_some() { Vec::new() } else { batch.iter().filter_map(Work::ask).collect() };
     let mut state = load::<S>(&mut transaction, &asks).await?;
+    failpoints::reached(failpoints::STEP_ROWS_LOADED);
     let with = handling(replica, &mut transaction, lanes, batch, now, manner).await?;
     let handled = handle::<S>(&mut state, batch, with)
         .map_err(|key| Failed::Broken(format!("a message touched {key}, which `needs` had not declared")))?;
@@ -105,6 +106,12 @@ async fn run_on<S: Service<State: Stored>>(
     dead_letters::keep(&mut transaction, &letters).await?;
     dead_letters::park(&mut transaction, &parked).await?;
     let events = number(&mut transaction, drafts).await?.ok_or(Failed::Closed)?;
+    if !events.is_empty() {
+        failpoints::reached(failpoints::STEP_BEFORE_COMMIT);
+    }
+    if batch.iter().any(|work| matches!(work, Work::Deadline { .. })) {
+        failpoints::reached(failpoints::DEADLINE_BEFORE_COMMIT);
+    }
     transaction.commit().await?;
     let parked = parked.into_iter().map(|(key, message)| (Partition(message.partition), key)).collect();
     Ok(Done { answers, events, moved, parked })

@@ -111,6 +111,7 @@ mod an_order_that_was_never_created {
     fn cannot_have_failed_to_get_stock() {
         given([]).when(out_of_stock()).then_impossible();
         given([]).when(barred()).then_impossible();
+        given([]).when(inventory_failed(InventoryFailure::Unknown)).then_impossible();
     }
 
     #[test]
@@ -205,6 +206,7 @@ mod a_confirmed_order {
     fn cannot_fail_to_get_stock() {
         given([created(), confirmed()]).when(out_of_stock()).then_impossible();
         given([created(), confirmed()]).when(barred()).then_impossible();
+        given([created(), confirmed()]).when(inventory_failed(InventoryFailure::Unknown)).then_impossible();
     }
 
     #[test]
@@ -238,6 +240,7 @@ mod a_cancelled_order {
         given([created(), by_customer()]).when(inventory_updated()).then_nothing();
         given([created(), by_customer()]).when(out_of_stock()).then_nothing();
         given([created(), by_customer()]).when(barred()).then_nothing();
+        given([created(), by_customer()]).when(inventory_failed(InventoryFailure::Unknown)).then_nothing();
     }
 
     #[test]

@@ -65,3 +65,38 @@ pub(crate) fn reached(point: &'static str) {
     #[cfg(not(feature = "failpoints"))]
     let _ = point;
 }
+
+/// Bugs that can be planted, so that the tests can be tested: with the feature `failpoints`, a process has the one that its
+/// environment variable `REEL_PLANT` names. `scripts/planted` shows which test finds each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// The position is advanced in a transaction of its own.
+    PositionApart,
+    /// The outbox row is written after the commit.
+    OutboxLate,
+    /// The number is taken from a sequence instead of the head row.
+    NumberBySequence,
+    /// The token is not checked.
+    NoToken,
+    /// The generation is not checked.
+    NoGeneration,
+    /// A row that was absent is upserted.
+    Upsert,
+    /// The step decides before all lanes are open.
+    OpenEarly,
+}
+
+/// Whether this bug is planted.
+#[inline]
+pub(crate) fn planted(bug: Bug) -> bool {
+    #[cfg(feature = "failpoints")]
+    {
+        static PLANTED: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| std::env::var("REEL_PLANT").ok());
+        PLANTED.as_ref().is_some_and(|name| *name == format!("{bug:?}"))
+    }
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = bug;
+        false
+    }
+}

@@ -80,7 +80,8 @@ impl KafkaServer {
     /// As [`Self::start`].
     pub async fn start_behind(folder: impl AsRef<Path>, listeners: &[&Listener]) -> Result<Self> {
         let ports = listeners.iter().map(|listener| (listener.name.clone(), listener.port.number, listener.proxy.port()));
-        let kind = Kafka { behind: ports.collect(), ..kind(&[]) };
+        let mut kind = kind(&[]);
+        kind.behind = ports.collect();
         Ok(Self::new(OwnServer::in_folder(kind, folder.as_ref()).await?))
     }
 

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::failpoints::{Bug, planted};
 use crate::kafka::Record;
 use crate::wire::{Envelope, Opened};
 
@@ -51,7 +52,7 @@ impl Position {
         };
         match (envelope.generation, envelope.number) {
             (None, None) if envelope.name == Opened::NAME => Verdict::Opened,
-            (Some(generation), _) if generation != self.generation => Verdict::Stale,
+            (Some(generation), _) if generation != self.generation && !planted(Bug::NoGeneration) => Verdict::Stale,
             (Some(_), Some(number)) if number == self.next_seq => Verdict::Apply,
             (Some(_), Some(number)) if number < self.next_seq => Verdict::Duplicate,
             (Some(_), Some(number)) => Verdict::Gap { found: number },

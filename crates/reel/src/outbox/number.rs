@@ -1,8 +1,11 @@
 //! Numbers events and puts them into the outbox, in one statement at the end of the step.
 
-use sqlx::{FromRow, PgConnection};
+use std::borrow::Cow;
+
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use uuid::Uuid;
 
+use crate::failpoints::{Bug, planted};
 use crate::model::{Partition, Timestamp};
 use crate::wire::{Decided, Envelope, Traced};
 
@@ -73,7 +76,14 @@ pub(crate) async fn number(connection: &mut PgConnection, drafts: Vec<Draft>) ->
         *next += 1;
     }
     let places: Vec<i32> = (0..).take(drafts.len()).collect();
-    let rows: Vec<Place> = sqlx::query_as(NUMBER)
+    let statement = if planted(Bug::NumberBySequence) {
+        Cow::Owned(NUMBER.replace("first_seq + nth", "nextval('reel.decided')"))
+    } else if planted(Bug::OpenEarly) {
+        Cow::Owned(NUMBER.replace("opened_run is distinct from", "false and opened_run is distinct from"))
+    } else {
+        Cow::Borrowed(NUMBER)
+    };
+    let rows: Vec<Place> = sqlx::query_as(AssertSqlSafe(statement))
         .bind(drafts.iter().map(|draft| draft.partition.0).collect::<Vec<_>>())
         .bind(nths)
         .bind(places)

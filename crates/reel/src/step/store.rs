@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, AssertSqlSafe, Encode, PgConnection, Postgres, Type};
 
+use crate::failpoints::{Bug, planted};
 use crate::model::{Changes, Rows, WorkingSet};
 
 /// A table, as far as statements need it.
@@ -186,7 +187,12 @@ impl Table {
     }
 
     fn insert(&self) -> String {
-        format!("insert into {} ({}) select * from {}", self.name, self.all(), self.unnest())
+        let mut insert = format!("insert into {} ({}) select * from {}", self.name, self.all(), self.unnest());
+        if planted(Bug::Upsert) {
+            let set: Vec<String> = self.columns.iter().map(|(column, _)| format!("{column} = excluded.{column}")).collect();
+            let _ = write!(insert, " on conflict ({}) do update set {}", self.key.0, set.join(", "));
+        }
+        insert
     }
 
     /// `update … set column = new.column, … from unnest(…) as new where key = new.key`.

@@ -1,20 +1,22 @@
 //! One batch in one transaction: positions, state, deadlines, dead letters and outbox together, or not at all (law 2).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::batch::{Answers, Handled, Handling, Work, handle};
 use super::inputs::LaneInputs;
 use super::{Stored, Unloaded, load, save};
 use crate::database::Failure;
+use crate::failpoints::{self, Bug, planted};
 use crate::lanes::Position;
 use crate::model::{Ask, Partition, Service, Timestamp};
 use crate::outbox::{Numbered, number};
 use crate::replica::Replica;
-use crate::{dead_letters, deadlines, failpoints};
+use crate::{dead_letters, deadlines};
 
 /// What was committed.
 pub(super) struct Done<S: Service> {
@@ -93,6 +95,9 @@ async fn run_on<S: Service<State: Stored>>(
         sqlx::query("set local lock_timeout = '50ms'").execute(&mut *transaction).await?;
     }
     let now = advance::<S>(&mut transaction, lanes, &moved).await?;
+    if planted(Bug::PositionApart) {
+        sqlx::raw_sql("commit; begin").execute(&mut *transaction).await?;
+    }
     // What cannot be stored cannot be asked for either.
     let asks: Vec<Ask<'_, S>> = if manner.poisoned.is_some() { Vec::new() } else { batch.iter().filter_map(Work::ask).collect() };
     let mut state = load::<S>(&mut transaction, &asks).await?;
@@ -105,6 +110,9 @@ async fn run_on<S: Service<State: Stored>>(
     deadlines.write(&mut transaction).await?;
     dead_letters::keep(&mut transaction, &letters).await?;
     dead_letters::park(&mut transaction, &parked).await?;
+    if planted(Bug::OutboxLate) {
+        sqlx::raw_sql("commit; begin").execute(&mut *transaction).await?;
+    }
     let events = number(&mut transaction, drafts).await?.ok_or(Failed::Closed)?;
     if !events.is_empty() {
         failpoints::reached(failpoints::STEP_BEFORE_COMMIT);
@@ -147,19 +155,26 @@ async fn advance<S: Service>(
             None => drop(fenced.insert(*partition)),
         }
     }
-    let (now, partitions, topics, open): (chrono::DateTime<chrono::Utc>, Vec<i32>, Vec<String>, bool) = sqlx::query_as(ADVANCE)
-        .bind(S::NAME)
-        .bind(rows.iter().map(|(topic, ..)| topic.as_ref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, partition, ..)| *partition).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, _, grant, ..)| grant.token).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, _, grant, ..)| grant.run.as_str()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, _, _, expected, _)| *expected).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(.., to)| to.next_offset).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(.., to)| to.next_seq).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(.., to)| to.generation).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(.., to)| to.opened_id).collect::<Vec<_>>())
-        .fetch_one(connection)
-        .await?;
+    let statement = if planted(Bug::NoToken) {
+        Cow::Owned(ADVANCE.replace("position.token = new.token and position.run = new.run", "true"))
+    } else {
+        Cow::Borrowed(ADVANCE)
+    };
+    let (now, partitions, topics, open): (chrono::DateTime<chrono::Utc>, Vec<i32>, Vec<String>, bool) =
+        sqlx::query_as(AssertSqlSafe(statement))
+            .bind(S::NAME)
+            .bind(rows.iter().map(|(topic, ..)| topic.as_ref()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, partition, ..)| *partition).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, _, grant, ..)| grant.token).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, _, grant, ..)| grant.run.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, _, _, expected, _)| *expected).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(.., to)| to.next_offset).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(.., to)| to.next_seq).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(.., to)| to.generation).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(.., to)| to.opened_id).collect::<Vec<_>>())
+            .fetch_one(connection)
+            .await?;
+    let open = open || planted(Bug::OpenEarly);
     let ours: BTreeSet<(i32, &str)> = partitions.into_iter().zip(topics.iter().map(String::as_str)).collect();
     fenced.extend(rows.iter().filter(|(topic, partition, ..)| !ours.contains(&(*partition, topic.as_ref()))).map(|row| Partition(row.1)));
     match (fenced.is_empty(), open) {

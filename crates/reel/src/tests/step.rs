@@ -72,25 +72,36 @@ impl Running {
 
     /// Delivers payments in one bundle, each the next of its partition.
     async fn deliver(&mut self, payments: &[(&str, &str, i64)]) {
-        let mut delivered = Vec::new();
-        for (entry, account, amount) in payments {
-            let paid = Paid { entry: (*entry).into(), account: (*account).into(), amount: *amount };
-            let partition = self.fixture.replica.partitions.of(entry.as_bytes());
-            let (number, grant) = self.next.get_mut(&partition).expect("joined");
-            let envelope =
-                Envelope { id: Uuid::now_v7(), name: "Paid".into(), number: Some(*number), generation: Some(0), ..Envelope::default() };
-            let record = Record {
-                topic: self.fixture.replica.inputs[0].clone(),
-                partition,
-                offset: *number,
-                key: Some((*entry).into()),
-                payload: Some(Paid::codec().encode(&paid).expect("encodes")),
-                envelope: Ok(envelope),
-            };
-            *number += 1;
-            delivered.push(crate::kafka::Delivered { token: grant.token, record });
-        }
+        let partitions = self.fixture.replica.partitions;
+        let delivered = payments.iter().map(|payment| self.next(partitions.of(payment.0.as_bytes()), payment)).collect();
+        self.send(delivered).await;
+    }
+
+    /// Delivers payments as the next of a partition, whatever their keys.
+    async fn deliver_to(&mut self, partition: Partition, payments: &[(&str, &str, i64)]) {
+        let delivered = payments.iter().map(|payment| self.next(partition, payment)).collect();
+        self.send(delivered).await;
+    }
+
+    async fn send(&self, delivered: Vec<crate::kafka::Delivered>) {
         assert!(self.records.send(crate::kafka::Taken::Records(delivered)).await.is_ok(), "the loop runs");
+    }
+
+    fn next(&mut self, partition: Partition, (entry, account, amount): &(&str, &str, i64)) -> crate::kafka::Delivered {
+        let paid = Paid { entry: (*entry).into(), account: (*account).into(), amount: *amount };
+        let (number, grant) = self.next.get_mut(&partition).expect("joined");
+        let envelope =
+            Envelope { id: Uuid::now_v7(), name: "Paid".into(), number: Some(*number), generation: Some(0), ..Envelope::default() };
+        let record = Record {
+            topic: self.fixture.replica.inputs[0].clone(),
+            partition,
+            offset: *number,
+            key: Some((*entry).into()),
+            payload: Some(Paid::codec().encode(&paid).expect("encodes")),
+            envelope: Ok(envelope),
+        };
+        *number += 1;
+        crate::kafka::Delivered { token: grant.token, record }
     }
 
     async fn ask(&self, command: Credit) -> Result<i64, Refused<super::till::Refused>> {
@@ -270,4 +281,19 @@ async fn a_row_that_is_locked_elsewhere_holds_up_only_its_lane() {
     .expect("goes on");
     sqlx::raw_sql("rollback").execute(&mut elsewhere).await.expect("unlock");
     running.consumed(3).await;
+}
+
+#[tokio::test]
+async fn a_record_whose_key_belongs_to_another_partition_is_a_dead_letter_that_parks_no_key() {
+    let mut running = Running::start("elsewhere").await;
+    running.join_lanes().await;
+    let of_a = running.fixture.replica.partitions.of(b"a");
+    let other = running.fixture.replica.partitions.iter().find(|partition| *partition != of_a).expect("another lane");
+    running.deliver_to(other, &[("a", "x", 5)]).await;
+    running.consumed(1).await;
+    assert_eq!(running.fixture.count("select count(*) from reel.dead_letters where key = 'a'").await, 1);
+    assert_eq!(running.fixture.count("select count(*) from reel.parked").await, 0);
+    running.deliver(&[("a", "x", 6)]).await;
+    running.consumed(2).await;
+    assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 6);
 }

@@ -1,0 +1,135 @@
+//! Clients that order all the time, each as patient as clients are, and note what they are told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use contracts::OrderId;
+use fastrand::Rng;
+use futures_util::future::try_join_all;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::notes::{Notes, Request};
+use crate::system::{Answer, Client};
+
+const SKUS: [&str; 6] = ["TEA-GREEN", "TEA-BLACK", "COFFEE", "COCOA", "MUG", "TEAPOT"];
+const CUSTOMERS: usize = 20;
+const DEPOSIT_CENTS: i64 = 10_000_000_000;
+const RECEIPT_PIECES: i64 = 1_000_000;
+/// Most clients try again so long; the others once.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Sends requests.
+#[derive(Clone)]
+pub(super) struct Crowd {
+    client: Client,
+    notes: Arc<Notes>,
+}
+
+impl Crowd {
+    pub(super) fn new(client: Client, notes: Arc<Notes>) -> Self {
+        // It tries again itself, so that it knows which try was answered.
+        Self { client: client.within(Duration::ZERO), notes }
+    }
+
+    /// Money and stock for all orders.
+    pub(super) async fn stock_up(&self) -> Result<()> {
+        let deposits = (0..CUSTOMERS).map(|nth| Request::Deposit { customer: customer(nth), cents: DEPOSIT_CENTS });
+        let receipts = SKUS.map(|sku| Request::Receipt { sku, quantity: RECEIPT_PIECES });
+        let sent = deposits.chain(receipts).map(async |request| {
+            self.send(&request, "first", PATIENCE).await.with_context(|| format!("no reply to {request:?}"))
+        });
+        try_join_all(sent).await.map(|_| ())
+    }
+
+    /// Requests come at this rate until they are to end; returns when each has been answered or given up.
+    pub(super) async fn run(self, rate: u32, seed: u64, end: CancellationToken) {
+        let mut rng = Rng::with_seed(seed);
+        let mut ticks = interval(Duration::from_secs(1) / rate);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut clients = JoinSet::new();
+        for nth in 0u64.. {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = end.cancelled() => break,
+            }
+            let (crowd, rng) = (self.clone(), rng.fork());
+            clients.spawn(async move { crowd.visit(nth, rng).await });
+            while clients.try_join_next().is_some() {}
+        }
+        while clients.join_next().await.is_some() {}
+    }
+
+    /// What one client does.
+    async fn visit(&self, nth: u64, mut rng: Rng) {
+        let request = match rng.u32(..50) {
+            0 => Request::Deposit { customer: customer(rng.usize(..CUSTOMERS)), cents: rng.i64(1..100_000) },
+            1 => Request::Receipt { sku: SKUS[rng.usize(..SKUS.len())], quantity: rng.i64(1..100) },
+            2 => Request::Order { customer: format!("nobody-{nth}"), lines: vec![("MUG", 1)] },
+            _ => {
+                let lines = (0..rng.usize(1..=3)).map(|_| (SKUS[rng.usize(..SKUS.len())], rng.i64(1..=3)));
+                Request::Order { customer: customer(rng.usize(..CUSTOMERS)), lines: lines.collect() }
+            }
+        };
+        let patience = if rng.u32(..5) == 0 { Duration::ZERO } else { PATIENCE };
+        let cancels = rng.u32(..14) == 0;
+        let key = format!("visit-{nth}");
+        self.notes.begin();
+        if self.send(&request, &key, patience).await.is_some() && cancels && matches!(request, Request::Order { .. }) {
+            sleep(Duration::from_millis(rng.u64(..300))).await;
+            self.cancel(OrderId::from(request.id(&key)), patience).await;
+        }
+        self.notes.end();
+    }
+
+    /// Sends a request until it is acknowledged, and notes that; `None` if it was not in time.
+    pub(super) async fn send(&self, request: &Request, key: &str, patience: Duration) -> Option<Value> {
+        let id = request.id(key);
+        self.notes.asked(id, request, key);
+        let ask = || async {
+            match request {
+                Request::Order { customer, lines } => self.client.place(customer, lines, key).await,
+                Request::Deposit { customer, cents } => self.client.deposit(customer, *cents, key).await,
+                Request::Receipt { sku, quantity } => self.client.receive(sku, *quantity, key).await,
+            }
+        };
+        let (sent_at, answer) = again(patience, ask).await.ok()?;
+        if answer.status != 201 {
+            self.notes.wrong(format!("{} {id} was answered {}: {}", request.service(), answer.status, answer.json));
+            return None;
+        }
+        self.notes.acknowledged(id, sent_at, answer.json.clone());
+        Some(answer.json)
+    }
+
+    async fn cancel(&self, order: OrderId, patience: Duration) {
+        match again(patience, || self.client.cancel(order)).await {
+            Ok((sent_at, answer)) if answer.status == 200 => self.notes.cancel_acknowledged(order.uuid(), sent_at),
+            // 409: it is confirmed; 404: it went with its database, or else it will be missed in the end.
+            Ok((_, answer)) if matches!(answer.status, 409 | 404) => {}
+            Ok((_, answer)) => self.notes.wrong(format!("the cancel of {order} was answered {}: {}", answer.status, answer.json)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Asks until there is an answer that is one, and says when that try was sent. 500 asks for another try as well.
+async fn again<F: Future<Output = Result<Answer>>>(patience: Duration, ask: impl Fn() -> F) -> Result<(Instant, Answer)> {
+    let begun = Instant::now();
+    loop {
+        let sent_at = Instant::now();
+        match ask().await {
+            Ok(answer) if answer.status < 500 => return Ok((sent_at, answer)),
+            _ if begun.elapsed() >= patience => bail!("no reply in {patience:?}"),
+            _ => sleep(PAUSE).await,
+        }
+    }
+}
+
+fn customer(nth: usize) -> String {
+    format!("customer-{nth:02}")
+}

@@ -1,0 +1,164 @@
+//! Which fault comes when: decided beforehand by a seed. Pure.
+
+use std::time::Duration;
+
+use devstack::proxy::Network;
+use fastrand::Rng;
+
+use crate::system::Service;
+
+/// A server that services connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    Kafka,
+    Postgres,
+}
+
+/// What a foreign transaction does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// It locks rows that the service needs.
+    Locks,
+    /// It has written and stays open.
+    StaysOpen,
+}
+
+/// A fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// kill -9 of a replica, which starts again so much later.
+    Kill { service: Service, nth: usize, down: Duration },
+    /// SIGSTOP of a replica, and SIGCONT so much later: longer than its lease.
+    Pause { service: Service, nth: usize, hold: Duration },
+    /// kill -9 of a server, which starts again so much later.
+    KillServer { server: Server, down: Duration },
+    /// The connection of one service to a server.
+    Network { service: Service, server: Server, network: Network, hold: Duration },
+    /// A transaction of somebody else in a service's database.
+    Foreign { service: Service, foreign: Foreign, hold: Duration },
+    /// The last records of a service's topic are produced again.
+    Repeat { service: Service },
+    /// Postgres is stopped and copied.
+    Copy,
+    /// Postgres is put back to the last copy.
+    PutBack,
+    /// The database of a service is dropped and made anew.
+    Drop { service: Service },
+}
+
+/// In a minute of faults there are so many.
+pub(super) const A_MINUTE: u32 = 26;
+/// How many replicas each service has.
+pub(super) const REPLICAS: usize = 2;
+
+/// The faults of so many minutes, each with its time.
+pub(super) fn schedule(minutes: u32, seed: u64) -> Vec<(Duration, Fault)> {
+    let mut rng = Rng::with_seed(seed);
+    let all = (minutes * A_MINUTE) as usize;
+    let mut faults = Vec::with_capacity(all);
+    for minute in 0..minutes {
+        for server in [Server::Kafka, Server::Postgres] {
+            faults.push(Fault::KillServer { server, down: milliseconds(&mut rng, 0..2_000) });
+        }
+        faults.push(Fault::Drop { service: Service::ALL[(rng.usize(..3) + minute as usize) % 3] });
+    }
+    while faults.len() + 2 * minutes as usize != all {
+        faults.push(small(&mut rng));
+    }
+    rng.shuffle(&mut faults);
+    // Each copy is taken in the first third of its minute, and put back in the last: something is lacking in it by then.
+    let third = (A_MINUTE / 3) as usize;
+    for minute in (0..minutes as usize).map(|minute| minute * A_MINUTE as usize) {
+        faults.insert(minute + rng.usize(..third), Fault::Copy);
+        faults.insert(minute + 2 * third + rng.usize(..third), Fault::PutBack);
+    }
+    let interval = Duration::from_secs(60) / A_MINUTE;
+    let jitter = |rng: &mut Rng| milliseconds(rng, 0..1_000);
+    (0u32..).zip(faults).map(|(nth, fault)| (interval * nth + jitter(&mut rng), fault)).collect()
+}
+
+fn small(rng: &mut Rng) -> Fault {
+    let service = Service::ALL[rng.usize(..3)];
+    let nth = rng.usize(..REPLICAS);
+    match rng.u32(..20) {
+        0..6 => Fault::Kill { service, nth, down: milliseconds(rng, 0..800) },
+        6..10 => Fault::Pause { service, nth, hold: milliseconds(rng, 1_500..4_000) },
+        10..15 => {
+            let server = if rng.bool() { Server::Kafka } else { Server::Postgres };
+            let network = match rng.u32(..3) {
+                0 => Network::Cut,
+                1 => Network::BlackHole,
+                _ => Network::Delay(milliseconds(rng, 20..300)),
+            };
+            Fault::Network { service, server, network, hold: milliseconds(rng, 500..4_000) }
+        }
+        15..18 => {
+            let foreign = if rng.bool() { Foreign::Locks } else { Foreign::StaysOpen };
+            let longest = if foreign == Foreign::Locks { 4_000 } else { 20_000 };
+            Fault::Foreign { service, foreign, hold: milliseconds(rng, 1_000..longest) }
+        }
+        _ => Fault::Repeat { service },
+    }
+}
+
+fn milliseconds(rng: &mut Rng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(rng.u64(range))
+}
+
+impl Fault {
+    /// What the table calls it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "replica killed",
+            Self::Pause { .. } => "replica paused beyond its lease",
+            Self::KillServer { server: Server::Kafka, .. } => "kafka killed",
+            Self::KillServer { server: Server::Postgres, .. } => "postgres killed",
+            Self::Network { server: Server::Kafka, network, .. } => match network {
+                Network::Cut => "connection to kafka cut",
+                Network::BlackHole => "connection to kafka black-holed",
+                _ => "connection to kafka delayed",
+            },
+            Self::Network { server: Server::Postgres, network, .. } => match network {
+                Network::Cut => "connection to postgres cut",
+                Network::BlackHole => "connection to postgres black-holed",
+                _ => "connection to postgres delayed",
+            },
+            Self::Foreign { foreign: Foreign::Locks, .. } => "foreign transaction with locks",
+            Self::Foreign { foreign: Foreign::StaysOpen, .. } => "foreign transaction left open",
+            Self::Repeat { .. } => "records produced again",
+            Self::Copy => "postgres stopped and copied",
+            Self::PutBack => "postgres put back to the copy",
+            Self::Drop { .. } => "database dropped and made anew",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seed_gives_one_schedule_and_another_another() {
+        assert_eq!(schedule(3, 7), schedule(3, 7));
+        assert_ne!(schedule(3, 7), schedule(3, 8));
+    }
+
+    #[test]
+    fn three_minutes_hold_more_than_sixty_faults_and_three_restarts_of_each_server() {
+        for seed in 0..20 {
+            let schedule = schedule(3, seed);
+            let count = |kind: &str| schedule.iter().filter(|(_, fault)| fault.kind() == kind).count();
+            assert_eq!(schedule.len(), 78);
+            assert_eq!(["kafka killed", "postgres killed", "postgres put back to the copy"].map(count), [3, 3, 3]);
+        }
+    }
+
+    #[test]
+    fn nothing_is_put_back_before_it_was_copied() {
+        for seed in 0..20 {
+            let schedule = schedule(1, seed);
+            let place = |wanted: &Fault| schedule.iter().position(|(_, fault)| fault == wanted);
+            assert!(place(&Fault::Copy) < place(&Fault::PutBack));
+        }
+    }
+}

@@ -5,9 +5,11 @@
 //! | [`system`] | databases, topics and replicas of the three services, and a client of them |
 //! | [`audit`] | whether the databases and the topics of a quiet system say the same, and the right thing |
 //! | [`demo`] | a thousand orders with every ending |
+//! | [`faults`] | orders while everything dies, and what must hold then |
 //! | [`up`] | the system left running |
 
 pub mod audit;
 pub mod demo;
+pub mod faults;
 pub mod system;
 pub mod up;

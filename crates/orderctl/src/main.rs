@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use orderctl::{audit, demo, up};
+use orderctl::{audit, demo, faults, up};
 
-/// The order system as a whole: demo, audit, up, down.
+/// The order system as a whole: demo, audit, faults, up, down.
 ///
 /// REEL_KAFKA (bootstrap servers) and REEL_POSTGRES (a superuser's address), when set, name the stack to be used.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Demo(demo::Options),
     /// Check that databases and topics say the same, and the right thing; exit 1 if they do not
     Audit(audit::Options),
+    /// Kill, pause, cut off and put back whatever there is while orders run; exit 1 unless nothing is lost or done twice
+    Faults(faults::Options),
     /// Start Kafka, Postgres and two replicas of each service, and leave them running
     Up,
     /// Stop what `up` has started; the data stays
@@ -39,6 +41,7 @@ async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo(options) => demo::run(&options).await,
         Command::Audit(options) => audit::run(&options).await,
+        Command::Faults(options) => faults::run(&options).await,
         Command::Up => up::up().await,
         Command::Down => up::down().await,
     }

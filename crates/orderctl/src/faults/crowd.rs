@@ -8,9 +8,9 @@ use contracts::OrderId;
 use fastrand::Rng;
 use futures_util::future::try_join_all;
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::notes::{Notes, Request};
 use crate::system::{Answer, Client};
@@ -40,14 +40,14 @@ impl Crowd {
     pub(super) async fn stock_up(&self) -> Result<()> {
         let deposits = (0..CUSTOMERS).map(|nth| Request::Deposit { customer: customer(nth), cents: DEPOSIT_CENTS });
         let receipts = SKUS.map(|sku| Request::Receipt { sku, quantity: RECEIPT_PIECES });
-        let sent = deposits.chain(receipts).map(async |request| {
-            self.send(&request, "first", PATIENCE).await.with_context(|| format!("no reply to {request:?}"))
-        });
+        let sent = deposits
+            .chain(receipts)
+            .map(async |request| self.send(&request, "first", PATIENCE).await.with_context(|| format!("no reply to {request:?}")));
         try_join_all(sent).await.map(|_| ())
     }
 
     /// Requests come at this rate until they are to end; returns when each has been answered or given up.
-    pub(super) async fn run(self, rate: u32, seed: u64, end: CancellationToken) {
+    pub(super) async fn run(self, rate: u32, seed: u64, mut end: oneshot::Receiver<()>) {
         let mut rng = Rng::with_seed(seed);
         let mut ticks = interval(Duration::from_secs(1) / rate);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -55,7 +55,7 @@ impl Crowd {
         for nth in 0u64.. {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = end.cancelled() => break,
+                _ = &mut end => break,
             }
             let (crowd, rng) = (self.clone(), rng.fork());
             clients.spawn(async move { crowd.visit(nth, rng).await });
@@ -71,8 +71,9 @@ impl Crowd {
             1 => Request::Receipt { sku: SKUS[rng.usize(..SKUS.len())], quantity: rng.i64(1..100) },
             2 => Request::Order { customer: format!("nobody-{nth}"), lines: vec![("MUG", 1)] },
             _ => {
+                let customer = customer(rng.usize(..CUSTOMERS));
                 let lines = (0..rng.usize(1..=3)).map(|_| (SKUS[rng.usize(..SKUS.len())], rng.i64(1..=3)));
-                Request::Order { customer: customer(rng.usize(..CUSTOMERS)), lines: lines.collect() }
+                Request::Order { customer, lines: lines.collect() }
             }
         };
         let patience = if rng.u32(..5) == 0 { Duration::ZERO } else { PATIENCE };

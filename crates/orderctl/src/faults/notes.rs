@@ -33,6 +33,8 @@ pub(super) struct Note {
     lost: Option<Instant>,
     /// The same of its cancel.
     cancel_lost: Option<Instant>,
+    /// It was told that this one may be lost.
+    counted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -87,7 +89,8 @@ impl Note {
 impl Notes {
     /// A request is about to be sent.
     pub(super) fn asked(&self, id: Uuid, request: &Request, key: &str) {
-        let note = Note { request: request.clone(), key: key.to_owned(), reply: None, cancelled: None, lost: None, cancel_lost: None };
+        let (request, key) = (request.clone(), key.to_owned());
+        let note = Note { request, key, reply: None, cancelled: None, lost: None, cancel_lost: None, counted: false };
         self.book().insert(id, note);
     }
 
@@ -103,17 +106,22 @@ impl Notes {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
-    /// Databases of these services are thrown away now, and their topics hold this. What is asked from now on is safe.
-    pub(super) fn thrown_away(&self, services: &[Service], published: &Published) {
+    /// Databases of these services are thrown away now, and their topics hold this. What is asked from now on is safe. Says how
+    /// many requests were acknowledged and are not published.
+    pub(super) fn thrown_away(&self, services: &[Service], published: &Published) -> usize {
         let now = Instant::now();
+        let mut unpublished = 0;
         for (id, note) in self.book().iter_mut().filter(|(_, note)| services.contains(&note.request.service())) {
             if !published.made.contains_key(id) {
                 note.lost = Some(now);
+                // Nothing that was lost before is lost again.
+                unpublished += usize::from(note.reply.is_some() && !std::mem::replace(&mut note.counted, true));
             }
             if !published.cancelled.contains_key(id) {
                 note.cancel_lost = Some(now);
             }
         }
+        unpublished
     }
 
     pub(super) fn all(&self) -> BTreeMap<Uuid, Note> {

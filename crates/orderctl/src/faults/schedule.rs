@@ -54,51 +54,47 @@ pub(super) const REPLICAS: usize = 2;
 /// The faults of so many minutes, each with its time.
 pub(super) fn schedule(minutes: u32, seed: u64) -> Vec<(Duration, Fault)> {
     let mut rng = Rng::with_seed(seed);
-    let all = (minutes * A_MINUTE) as usize;
-    let mut faults = Vec::with_capacity(all);
+    let mut faults = Vec::new();
     for minute in 0..minutes {
-        for server in [Server::Kafka, Server::Postgres] {
-            faults.push(Fault::KillServer { server, down: milliseconds(&mut rng, 0..2_000) });
-        }
-        faults.push(Fault::Drop { service: Service::ALL[(rng.usize(..3) + minute as usize) % 3] });
-    }
-    while faults.len() + 2 * minutes as usize != all {
-        faults.push(small(&mut rng));
-    }
-    rng.shuffle(&mut faults);
-    // Each copy is taken in the first third of its minute, and put back in the last: something is lacking in it by then.
-    let third = (A_MINUTE / 3) as usize;
-    for minute in (0..minutes as usize).map(|minute| minute * A_MINUTE as usize) {
-        faults.insert(minute + rng.usize(..third), Fault::Copy);
-        faults.insert(minute + 2 * third + rng.usize(..third), Fault::PutBack);
+        let mut of_minute = a_minute(minute as usize, &mut rng);
+        rng.shuffle(&mut of_minute);
+        // The copy is taken in the first third of the minute, and put back in the last: something is lacking in it by then.
+        let third = of_minute.len() / 3;
+        of_minute.insert(rng.usize(..third), Fault::Copy);
+        of_minute.insert(2 * third + rng.usize(..third), Fault::PutBack);
+        faults.extend(of_minute);
     }
     let interval = Duration::from_secs(60) / A_MINUTE;
     let jitter = |rng: &mut Rng| milliseconds(rng, 0..1_000);
     (0u32..).zip(faults).map(|(nth, fault)| (interval * nth + jitter(&mut rng), fault)).collect()
 }
 
-fn small(rng: &mut Rng) -> Fault {
-    let service = Service::ALL[rng.usize(..3)];
-    let nth = rng.usize(..REPLICAS);
-    match rng.u32(..20) {
-        0..6 => Fault::Kill { service, nth, down: milliseconds(rng, 0..800) },
-        6..10 => Fault::Pause { service, nth, hold: milliseconds(rng, 1_500..4_000) },
-        10..15 => {
-            let server = if rng.bool() { Server::Kafka } else { Server::Postgres };
-            let network = match rng.u32(..3) {
-                0 => Network::Cut,
-                1 => Network::BlackHole,
-                _ => Network::Delay(milliseconds(rng, 20..300)),
-            };
-            Fault::Network { service, server, network, hold: milliseconds(rng, 500..4_000) }
+/// Every kind of fault, but for the copy and its way back.
+fn a_minute(minute: usize, rng: &mut Rng) -> Vec<Fault> {
+    let mut faults = vec![Fault::Drop { service: Service::ALL[(rng.usize(..3) + minute) % 3] }];
+    for server in [Server::Kafka, Server::Postgres] {
+        faults.push(Fault::KillServer { server, down: milliseconds(rng, 0..2_000) });
+        for network in [Network::Cut, Network::BlackHole, Network::Delay(milliseconds(rng, 20..300))] {
+            faults.push(Fault::Network { service: any(rng), server, network, hold: milliseconds(rng, 500..4_000) });
         }
-        15..18 => {
-            let foreign = if rng.bool() { Foreign::Locks } else { Foreign::StaysOpen };
-            let longest = if foreign == Foreign::Locks { 4_000 } else { 20_000 };
-            Fault::Foreign { service, foreign, hold: milliseconds(rng, 1_000..longest) }
-        }
-        _ => Fault::Repeat { service },
     }
+    for (foreign, longest) in [(Foreign::Locks, 4_000), (Foreign::StaysOpen, 20_000)] {
+        faults.push(Fault::Foreign { service: any(rng), foreign, hold: milliseconds(rng, 1_000..longest) });
+    }
+    for _ in 0..2 {
+        faults.push(Fault::Repeat { service: any(rng) });
+    }
+    for _ in 0..4 {
+        faults.push(Fault::Pause { service: any(rng), nth: rng.usize(..REPLICAS), hold: milliseconds(rng, 1_500..4_000) });
+    }
+    while faults.len() + 2 < A_MINUTE as usize {
+        faults.push(Fault::Kill { service: any(rng), nth: rng.usize(..REPLICAS), down: milliseconds(rng, 0..800) });
+    }
+    faults
+}
+
+fn any(rng: &mut Rng) -> Service {
+    Service::ALL[rng.usize(..Service::ALL.len())]
 }
 
 fn milliseconds(rng: &mut Rng, range: std::ops::Range<u64>) -> Duration {

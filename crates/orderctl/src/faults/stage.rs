@@ -1,6 +1,6 @@
 //! What the faults are played on: servers of its own, and two replicas of each service behind proxies.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(super) struct Member {
 
 impl Stage {
     /// Everything runs and is ready. Data and logs lie in `folder`.
-    pub(super) async fn set(folder: &PathBuf) -> Result<Self> {
+    pub(super) async fn set(folder: &Path) -> Result<Self> {
         let listeners = PerService::new(Service::name);
         let mut to_kafka = Vec::new();
         for (_, name) in listeners.iter() {

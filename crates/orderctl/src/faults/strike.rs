@@ -7,12 +7,15 @@ use devstack::proxy::{Network, Proxy};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::time::sleep;
 
-use super::Run;
 use super::published::Published;
 use super::repeat::repeat;
 use super::schedule::{Fault, Foreign, Server};
 use super::stage::Member;
+use super::{Run, say};
 use crate::system::Service;
+
+/// So long a service cannot reach Kafka before its database goes.
+const UNPUBLISHED: Duration = Duration::from_millis(500);
 
 impl Run {
     /// Does a fault and undoes it. Waits until nobody else holds its target, and its target has work in hand.
@@ -114,41 +117,60 @@ impl Run {
         postgres.start_again().await
     }
 
-    /// Kafka is held, so that the topics can be read while Postgres is down.
+    /// Postgres goes while the services cannot reach Kafka, so that something is acknowledged and not published. What their relays
+    /// hold in memory reaches Kafka when Postgres is back.
     async fn put_back(&self, fault: &Fault) -> Result<()> {
-        let _kafka = self.stage.kafka.lock().await;
+        let _kafka = self.stage.kafka.lock().await; // it runs: the topics are read meanwhile
         let mut postgres = self.stage.postgres.lock().await;
+        let mut to_kafka = Vec::new();
+        for service in Service::ALL {
+            to_kafka.push(self.stage.to_kafka[service].lock().await);
+        }
         self.begins(fault, None, None).await;
+        to_kafka.iter().for_each(|listener| listener.proxy().set(Network::BlackHole));
+        sleep(UNPUBLISHED).await;
         postgres.stop().await?;
         let published = Published::when_quiet(&self.stage.system, &Service::ALL).await?;
-        self.notes.thrown_away(&Service::ALL, &published);
+        self.throw_away(&Service::ALL, &published);
         postgres.restore_from(self.copy_folder()).await?;
-        postgres.start_again().await
+        postgres.start_again().await?;
+        to_kafka.iter().for_each(|listener| listener.proxy().set(Network::Pass));
+        Ok(())
     }
 
-    /// The service is cut off from its database, which is to it as if Postgres were stopped, until there is a new one.
+    /// The service is cut off from its database, which is to it as if Postgres were stopped, until there is a new one. Kafka as in
+    /// [`Self::put_back`].
     async fn drop_database(&self, fault: &Fault, service: Service) -> Result<()> {
         let _kafka = self.stage.kafka.lock().await;
         let postgres = self.stage.postgres.lock().await;
+        let to_kafka = self.stage.to_kafka[service].lock().await;
         let url = self.stage.system.database_url(service);
         let name = url.rsplit('/').next().context("the address of a database ends with its name")?;
         let mut admin = PgConnection::connect(postgres.url()).await?;
         let change = async |proxy: &Proxy| {
             self.begins(fault, Some(service), None).await;
+            to_kafka.proxy().set(Network::BlackHole);
+            sleep(UNPUBLISHED).await;
             proxy.set(Network::Cut);
             sqlx::query("select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = $1")
                 .bind(name)
                 .execute(&mut admin)
                 .await?;
             let published = Published::when_quiet(&self.stage.system, &[service]).await?;
-            self.notes.thrown_away(&[service], &published);
+            self.throw_away(&[service], &published);
             for statement in [format!("drop database \"{name}\" with (force)"), format!("create database \"{name}\"")] {
                 admin.execute(sqlx::query(AssertSqlSafe(statement))).await?;
             }
             let migrated = self.stage.system.run(service, "migrate").await;
             proxy.set(Network::Pass);
+            to_kafka.proxy().set(Network::Pass);
             migrated
         };
         self.stage.network(service, Server::Postgres, change).await
+    }
+
+    fn throw_away(&self, services: &[Service], published: &Published) {
+        let unpublished = self.notes.thrown_away(services, published);
+        say(&format!("{unpublished} requests were acknowledged and not published when their database went"));
     }
 }

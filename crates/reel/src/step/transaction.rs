@@ -101,7 +101,11 @@ async fn run_on<S: Service<State: Stored>>(
     // What cannot be stored cannot be asked for either.
     let asks: Vec<Ask<'_, S>> = if manner.poisoned.is_some() { Vec::new() } else { batch.iter().filter_map(Work::ask).collect() };
     let mut state = load::<S>(&mut transaction, &asks).await?;
-    failpoints::reached(failpoints::STEP_ROWS_LOADED);
+    // A point of the step is worth dying at where an input is at stake.
+    let with_input = batch.iter().any(|work| matches!(work, Work::Input { .. }));
+    if with_input {
+        failpoints::reached(failpoints::STEP_ROWS_LOADED);
+    }
     let with = handling(replica, &mut transaction, lanes, batch, now, manner).await?;
     let handled = handle::<S>(&mut state, batch, with)
         .map_err(|key| Failed::Broken(format!("a message touched {key}, which `needs` had not declared")))?;
@@ -114,7 +118,7 @@ async fn run_on<S: Service<State: Stored>>(
         sqlx::raw_sql("commit; begin").execute(&mut *transaction).await?;
     }
     let events = number(&mut transaction, drafts).await?.ok_or(Failed::Closed)?;
-    if !events.is_empty() {
+    if with_input && !events.is_empty() {
         failpoints::reached(failpoints::STEP_BEFORE_COMMIT);
     }
     if batch.iter().any(|work| matches!(work, Work::Deadline { .. })) {

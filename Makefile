@@ -3,8 +3,11 @@
 #   make demo [ORDERS=1000] [RATE=n] [SEED=n] [KILL=n]   the order saga on real Kafka and Postgres, and its audit
 #   make up, make down                                   the same system, left running; stopped
 #   make test, make check                                everything that .ci/run runs
+#   make faults [MINUTES=3] [SEED=n]                     a seeded stream of faults while orders run, and what must hold
+#   make model                                           the model checker over the production functions
+#   make planted                                         bugs are planted, and a named test must find each
 
-.PHONY: demo up down test check setup build
+.PHONY: demo up down test check faults model planted setup build
 
 bin := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -27,6 +30,15 @@ check: setup
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	scripts/audit
+
+faults: setup build
+	$(bin)/orderctl faults
+
+model: setup build
+	$(bin)/model --threads 2
+
+planted: setup
+	scripts/planted
 
 setup:
 	@scripts/setup

@@ -53,9 +53,9 @@ async fn a_database_dropped_in_mid_run_is_rebuilt_from_its_topic() -> Result<()>
     for service in Service::ALL {
         let before = shop.order(&format!("before-{service}"), 6).await?;
         if service == Service::Order {
-            at_risk.extend(before)
+            at_risk.extend(before);
         } else {
-            safe.extend(before)
+            safe.extend(before);
         }
         drop_database(&shop, service).await?;
         shop.system.run(service, "migrate").await?;

@@ -2,12 +2,12 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`schedule`] | which fault comes when, by the seed |
-//! | [`stage`] | servers and replicas that belong to the run |
-//! | [`strike`], [`repeat`] | how each fault is done |
-//! | [`crowd`], [`notes`] | clients, and what they were told |
-//! | [`published`] | what of that stands in the topics |
-//! | [`verdict`] | what must hold |
+//! | `schedule` | which fault comes when, by the seed |
+//! | `stage` | servers and replicas that belong to the run |
+//! | `strike`, `repeat` | how each fault is done |
+//! | `crowd`, `notes` | clients, and what they were told |
+//! | `published` | what of that stands in the topics |
+//! | `verdict` | what must hold |
 
 mod crowd;
 mod notes;

@@ -3,6 +3,7 @@
 mod batch;
 mod inputs;
 mod looping;
+mod settling;
 mod store;
 mod transaction;
 mod working;

@@ -22,7 +22,7 @@ pub(super) fn of(sagas: &[Saga]) -> String {
     }
     let mut text = format!("{} orders in {:.1} s: {a_second:.1} sagas a second\n\n", created.len(), span.as_secs_f64());
     let _ = writeln!(text, "from OrderCreated to the saga's last event, undoing included (ms)");
-    let _ = writeln!(text, "{:<44}{:>8}{:>8}{:>8}{:>8}", "outcome", "orders", "p50", "p95", "p99");
+    let _ = writeln!(text, "{:<48}{:>8}{:>8}{:>8}{:>8}", "outcome", "orders", "p50", "p95", "p99");
     for (outcome, durations) in &mut outcomes {
         row(&mut text, outcome, durations);
     }
@@ -34,7 +34,7 @@ pub(super) fn of(sagas: &[Saga]) -> String {
 fn row(text: &mut String, outcome: &str, durations: &mut [Duration]) {
     durations.sort_unstable();
     let [p50, p95, p99] = [50, 95, 99].map(|percent| percentile(durations, percent).as_millis());
-    let _ = writeln!(text, "{outcome:<44}{:>8}{p50:>8}{p95:>8}{p99:>8}", durations.len());
+    let _ = writeln!(text, "{outcome:<48}{:>8}{p50:>8}{p95:>8}{p99:>8}", durations.len());
 }
 
 fn outcome(saga: &Saga) -> String {

@@ -77,9 +77,15 @@ impl Shop {
         Ok(orders)
     }
 
+    /// How keys fall into lanes.
+    #[must_use]
+    pub fn partitions(&self) -> Partitions {
+        Partitions::new(4).expect("the partitions of `on`")
+    }
+
     /// The key under which an order of ann's falls into a lane.
     pub fn key_in(&self, lane: Partition, name: &str) -> (String, OrderId) {
-        let partitions = Partitions::new(4).expect("the partitions of `on`");
+        let partitions = self.partitions();
         let ann: CustomerId = "ann".parse().expect("a name");
         (0..)
             .map(|nth| format!("{name}-{nth}"))
@@ -100,6 +106,27 @@ impl Shop {
         let audit = self.system.places().audit().await?;
         ensure!(audit.figures.ok, "the audit fails: {:#?}\n{:#?}", audit.figures, audit.findings);
         Ok(audit.figures)
+    }
+
+    /// Asks a replica once for an order of ann's, as a client that does not try again.
+    pub async fn ask_once(&self, replica: &Replica, key: &str) -> Result<reqwest::Response> {
+        let order = serde_json::json!({"customer": "ann", "lines": [{"sku": "COFFEE", "quantity": 1}]});
+        let request = reqwest::Client::new().post(format!("{}/orders", replica.url())).header("Idempotency-Key", key);
+        Ok(request.json(&order).timeout(LIMIT).send().await?)
+    }
+
+    /// One replica of each service on servers of the test's own, with money and stock.
+    pub async fn alone_on(kafka: &str, postgres: &str, change: impl FnOnce(&mut SystemOptions)) -> Result<Self> {
+        let mut shop = Self::on(kafka, postgres, change).await?;
+        shop.replicas = shop.system.start_all(1).await?;
+        shop.fill().await?;
+        Ok(shop)
+    }
+
+    /// The replica of this name.
+    #[must_use]
+    pub fn replica(&self, name: &str) -> &Replica {
+        self.replicas.iter().find(|replica| replica.name() == name).expect("a replica of this name")
     }
 
     /// What `/health/ready` of a replica says.

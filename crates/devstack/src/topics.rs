@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 
@@ -33,6 +33,19 @@ pub async fn delete_with_prefix(bootstrap: &str, prefix: &str) -> Result<usize> 
         result.map_err(|(topic, code)| anyhow::anyhow!("cannot delete topic {topic}: {code}"))?;
     }
     Ok(names.len())
+}
+
+/// Sets a property of a topic; all others go back to the broker's defaults.
+///
+/// # Errors
+/// If the broker does not answer in 10 seconds, or refuses.
+pub async fn configure(bootstrap: &str, topic: &str, property: &str, value: &str) -> Result<()> {
+    let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(property, value);
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
+    for result in admin(bootstrap)?.alter_configs([&config], &options).await? {
+        result.map_err(|(_, code)| anyhow::anyhow!("cannot set {property} of topic {topic}: {code}"))?;
+    }
+    Ok(())
 }
 
 /// The topics whose names begin with `prefix`.

@@ -22,6 +22,7 @@ pub mod kafka;
 pub mod lanes;
 pub mod model;
 mod outbox;
+mod pauses;
 mod replica;
 pub mod runtime;
 pub mod step;

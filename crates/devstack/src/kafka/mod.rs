@@ -129,6 +129,30 @@ impl KafkaServer {
         self.server.start_again().await
     }
 
+    /// Where the log of a partition lies, for who wants to damage it while the broker is stopped.
+    ///
+    /// # Errors
+    /// If the broker runs.
+    pub fn partition_at_rest(&self, topic: &str, partition: i32) -> Result<PathBuf> {
+        Ok(self.server.data_at_rest()?.join(format!("{topic}-{partition}")))
+    }
+
+    /// Adds or removes access rules by Kafka's own `AclCommand`: `["--add", "--topic", "orders", ...]`. The broker must have been
+    /// started with an authorizer.
+    ///
+    /// # Errors
+    /// What the command says if it fails.
+    pub async fn acls(&self, args: &[&str]) -> Result<()> {
+        let programs = programs::Programs::find().await?;
+        let class = "org.apache.kafka.tools.AclCommand";
+        let mut java = tokio::process::Command::new(&programs.java);
+        java.args(programs.args("-Xshare:auto".to_owned(), class)).args(["--bootstrap-server", self.bootstrap(), "--force"]).args(args);
+        let output = java.output().await?;
+        let said = [output.stdout, output.stderr].concat();
+        anyhow::ensure!(output.status.success(), "{class} {args:?}: {}", String::from_utf8_lossy(&said).trim());
+        Ok(())
+    }
+
     /// Stops the broker where it is (SIGSTOP); connections stay open and get no answer.
     ///
     /// # Errors

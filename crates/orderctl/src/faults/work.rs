@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Run;
-use crate::system::Service;
+use crate::system::{Service, peak_memory_kib};
 
 /// So long a fault waits for its target to get work.
 const WAIT: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ impl Run {
     pub(super) async fn watch_memory(&self) {
         loop {
             for member in self.stage.members() {
-                if let Some(kilobytes) = resident_kilobytes(member.pid()) {
+                if let Ok(kilobytes) = peak_memory_kib(member.pid()) {
                     let mut memory = self.memory.lock().await;
                     let most = memory.entry(member.name.clone()).or_default();
                     *most = kilobytes.max(*most);
@@ -61,9 +61,3 @@ impl Run {
 
 /// The most that each process took, in KiB.
 pub(super) type Memory = BTreeMap<String, u64>;
-
-fn resident_kilobytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}

@@ -24,6 +24,7 @@ mod client;
 mod databases;
 mod guard;
 mod launch;
+mod memory;
 mod options;
 mod programs;
 mod progress;
@@ -44,6 +45,7 @@ use sqlx::postgres::PgPoolOptions;
 
 pub use client::{Answer, Client};
 pub use launch::Detached;
+pub use memory::peak_memory_kib;
 pub use options::SystemOptions;
 pub use progress::Progress;
 pub use replica::Replica;

@@ -13,12 +13,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::lease::{Grant, Identity, LeaseError, View};
-use super::opening::{self, OpenLane, OpeningError};
+use super::leaving::leave;
+use super::opening::{OpenLane, OpeningError};
 use super::share::share;
-use crate::database::{Failure, Run};
-use crate::failpoints;
+use super::taking::{Taking, open_at_last};
+use crate::database::Run;
 use crate::model::{Partition, Service};
 use crate::outbox::{RelayHandle, RelayLane};
+use crate::pauses::Pauses;
 use crate::replica::Replica;
 use crate::runtime::Gate;
 use crate::step::{Stored, ToStep, text_of};
@@ -26,10 +28,11 @@ use crate::step::{Stored, ToStep, text_of};
 /// How often leases are renewed at least, and how often while something is to be changed.
 const RENEW_AT_MOST: Duration = Duration::from_millis(500);
 const RENEW_SOON: Duration = Duration::from_millis(50);
-/// The pauses between tries to open a lane: from the first, doubling, up to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// A lane that was open so long is opened anew without a pause.
+/// The pauses while the database does not answer.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The pauses of a lane whose records are refused again and again. Each try writes a `reel.opened`, so they get long.
+const REOPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(8));
+/// A lane that was open so long is opened anew as if it were the first time.
 const LONG_OPEN: Duration = Duration::from_secs(10);
 /// How long the database may take to answer.
 const ANSWER_AT_MOST: Duration = Duration::from_secs(10);
@@ -43,8 +46,10 @@ pub(crate) enum Notice {
     Opened { grant: Grant, result: Result<Box<OpenLane>, OpeningError> },
     /// A write under this token was refused: the lane is another's.
     Lost { partition: Partition, token: Uuid },
-    /// Somebody else wrote to the lane's partition, or a record was refused.
-    Reopen { partition: Partition, token: Uuid },
+    /// Somebody else wrote to the lane's partition, or a record was refused: the reason.
+    Reopen { partition: Partition, token: Uuid, reason: String },
+    /// A lane could not be opened yet: the reason.
+    Waiting { partition: Partition, token: Uuid, reason: String },
     /// A lane was handed over.
     Left { partition: Partition, token: Uuid },
     /// The database says that lanes are closed, or answers again: look soon.
@@ -58,8 +63,10 @@ struct Held {
     /// Its token, which counts once the lane was taken.
     grant: Grant,
     state: LaneState,
-    /// How often it was opened anew in short order.
-    tries: u32,
+    /// What it waits for, where that takes long.
+    waits: Option<String>,
+    /// The pauses before it is opened anew.
+    pauses: Pauses,
     opened_at: Instant,
     opening: Option<JoinHandle<()>>,
 }
@@ -90,6 +97,7 @@ pub(crate) struct Keeper<S: Service> {
     lanes: BTreeMap<Partition, Held>,
     connection: Option<PgConnection>,
     run: Option<Run>,
+    pauses: Pauses,
 }
 
 /// The keeper cannot go on, and so the process ends.
@@ -107,7 +115,18 @@ impl<S: Service<State: Stored>> Keeper<S> {
         notices: mpsc::UnboundedSender<Notice>,
     ) -> Self {
         let identity = Identity { instance: replica.instance.clone(), incarnation: Uuid::now_v7(), lease };
-        Self { replica, identity, gate, step, relay, notices, lanes: BTreeMap::new(), connection: None, run: None }
+        Self {
+            replica,
+            identity,
+            gate,
+            step,
+            relay,
+            notices,
+            lanes: BTreeMap::new(),
+            connection: None,
+            run: None,
+            pauses: Pauses::new(ASK_AGAIN.0, ASK_AGAIN.1),
+        }
     }
 
     /// Keeps the lanes until it is told to stop; then it hands all of them over.
@@ -124,10 +143,13 @@ impl<S: Service<State: Stored>> Keeper<S> {
                     }
                 }
                 () = tokio::time::sleep(pause) => match tokio::time::timeout(ANSWER_AT_MOST, self.renew()).await.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into())) {
-                    Ok(settled) => pause = if settled { RENEW_AT_MOST.min(self.identity.lease / 4) } else { RENEW_SOON },
+                    Ok(settled) => {
+                        self.pauses.reset();
+                        pause = if settled { RENEW_AT_MOST.min(self.identity.lease / 4) } else { RENEW_SOON };
+                    }
                     Err(LeaseError::Database(error)) => {
                         self.complain(&error);
-                        pause = RENEW_AT_MOST.mul_f64(0.5 + fastrand::f64() / 2.0);
+                        pause = self.pauses.next();
                     }
                     Err(error) => return Err(error.into()),
                 },
@@ -179,8 +201,8 @@ impl<S: Service<State: Stored>> Keeper<S> {
         let change = share(&self.identity.instance, &mine, &open, &view.leases, &view.live);
         for partition in &change.take {
             let grant = Grant::new(*partition, &view.run);
-            let opening = Some(self.spawn_opening(grant.clone(), false, 0));
-            self.lanes.insert(*partition, Held { grant, state: LaneState::Opening, tries: 0, opened_at: Instant::now(), opening });
+            let opening = self.spawn_opening(Taking { grant: grant.clone(), held: false, pause: Duration::ZERO });
+            self.lanes.insert(*partition, Held { opening: Some(opening), ..Held::new(grant, LaneState::Opening) });
         }
         let leaving = self.lanes.values().any(|held| held.state == LaneState::Leaving);
         if let Some(partition) = change.give.filter(|_| !leaving) {
@@ -198,13 +220,10 @@ impl<S: Service<State: Stored>> Keeper<S> {
                     self.drop_lane(partition);
                 }
             }
-            Notice::Reopen { partition, token } => {
-                if let Some(held) = self.lanes.get(&partition).filter(|held| held.grant.token == token && held.state == LaneState::Open) {
-                    let tries = if held.opened_at.elapsed() > LONG_OPEN { 1 } else { held.tries + 1 };
-                    let opening = self.spawn_opening(held.grant.clone(), true, tries);
-                    if let Some(held) = self.lanes.get_mut(&partition) {
-                        (held.state, held.tries, held.opening) = (LaneState::Reopening, tries, Some(opening));
-                    }
+            Notice::Reopen { partition, token, reason } => self.reopen(partition, token, reason),
+            Notice::Waiting { partition, token, reason } => {
+                if let Some(held) = self.lanes.get_mut(&partition).filter(|held| held.grant.token == token) {
+                    held.waits = Some(reason);
                 }
             }
             Notice::Left { partition, token } => {
@@ -224,6 +243,22 @@ impl<S: Service<State: Stored>> Keeper<S> {
         }
     }
 
+    /// The lane works on, and its relay waits until the lane is opened anew: after a pause that gets longer.
+    fn reopen(&mut self, partition: Partition, token: Uuid, reason: String) {
+        let Some(held) = self.lanes.get_mut(&partition).filter(|held| held.grant.token == token && held.state == LaneState::Open) else {
+            return;
+        };
+        if held.opened_at.elapsed() > LONG_OPEN {
+            held.pauses.reset();
+        }
+        (held.state, held.waits) = (LaneState::Reopening, Some(reason));
+        let taking = Taking { grant: held.grant.clone(), held: true, pause: held.pauses.next() };
+        let opening = self.spawn_opening(taking);
+        if let Some(held) = self.lanes.get_mut(&partition) {
+            held.opening = Some(opening);
+        }
+    }
+
     fn opened(&mut self, grant: &Grant, result: Result<Box<OpenLane>, OpeningError>) {
         let partition = grant.partition;
         // An opening of a lane that was dropped meanwhile, and perhaps taken again, counts for nothing.
@@ -236,15 +271,12 @@ impl<S: Service<State: Stored>> Keeper<S> {
                     tracing::info!(%partition, generation = lane.generation, "lane opened");
                     let _ = self.step.send(ToStep::Join(*lane));
                 }
-                (held.state, held.opened_at) = (LaneState::Open, Instant::now());
+                (held.state, held.opened_at, held.waits) = (LaneState::Open, Instant::now(), None);
             }
             Err(OpeningError::Stopped(reason)) => {
                 tracing::error!(%partition, reason, "LANE STOPPED: an operator has to look");
                 self.drop_lane(partition);
-                self.lanes.insert(
-                    partition,
-                    Held { grant: grant.clone(), state: LaneState::Stopped(reason), tries: 0, opened_at: Instant::now(), opening: None },
-                );
+                self.lanes.insert(partition, Held::new(grant.clone(), LaneState::Stopped(reason)));
             }
             Err(_) => self.drop_lane(partition),
         }
@@ -267,10 +299,11 @@ impl<S: Service<State: Stored>> Keeper<S> {
     }
 
     /// Takes a lane, unless it is `held` already, and opens it; what passes is tried again.
-    fn spawn_opening(&self, grant: Grant, held: bool, tries: u32) -> JoinHandle<()> {
+    fn spawn_opening(&self, taking: Taking) -> JoinHandle<()> {
         let (replica, identity, notices) = (self.replica.clone(), self.identity.clone(), self.notices.clone());
         tokio::spawn(async move {
-            let opening = AssertUnwindSafe(open_at_last(&replica, &identity, &grant, held, tries)).catch_unwind();
+            let grant = taking.grant.clone();
+            let opening = AssertUnwindSafe(open_at_last(&replica, &identity, &notices, taking)).catch_unwind();
             let result = opening.await.unwrap_or_else(|panic| Err(OpeningError::Stopped(format!("panicked: {}", text_of(panic.as_ref())))));
             let _ = notices.send(Notice::Opened { grant, result });
         })
@@ -328,66 +361,15 @@ impl<S: Service<State: Stored>> Keeper<S> {
     }
 
     fn show(&self) {
-        self.gate.set_lanes(self.lanes.iter().map(|(partition, held)| (partition.0, held.state.clone())).collect());
+        let state = |(partition, held): (&Partition, &Held)| (partition.0, held.state.clone());
+        let waits = |(partition, held): (&Partition, &Held)| Some((partition.0, held.waits.clone()?));
+        self.gate.set_lanes(self.lanes.iter().map(state).collect(), self.lanes.iter().filter_map(waits).collect());
     }
 }
 
-/// Tries until the lane is open, lost or stopped.
-async fn open_at_last<S: Service<State: Stored>>(
-    replica: &Replica<S>,
-    identity: &Identity,
-    grant: &Grant,
-    mut held: bool,
-    mut tries: u32,
-) -> Result<Box<OpenLane>, OpeningError> {
-    let partition = grant.partition;
-    loop {
-        if tries > 0 {
-            tokio::time::sleep(RETRY.0.saturating_mul(1 << tries.min(6)).min(RETRY.1)).await;
-        }
-        match take_and_open(replica, identity, grant, &mut held).await {
-            Ok(lane) => return Ok(Box::new(lane)),
-            Err(error @ (OpeningError::Lost | OpeningError::Stopped(_))) => return Err(error),
-            Err(OpeningError::Database(error)) if Failure::of(&error) == Failure::Broken => {
-                return Err(OpeningError::Stopped(error.to_string()));
-            }
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::debug!(%partition, error = %error, cause, "opening is tried again");
-                tries += 1;
-                if tries % 10 == 5 {
-                    tracing::warn!(%partition, tries, error = %error, cause, "a lane could not be opened yet");
-                }
-            }
-        }
-    }
-}
-
-async fn take_and_open<S: Service<State: Stored>>(
-    replica: &Replica<S>,
-    identity: &Identity,
-    grant: &Grant,
-    held: &mut bool,
-) -> Result<OpenLane, OpeningError> {
-    if !*held {
-        let mut connection = replica.pool.acquire().await?;
-        *held = identity.take(&mut connection, S::NAME, grant).await?;
-        failpoints::reached(failpoints::LANE_TAKEN);
-    }
-    if *held { opening::open(replica, grant).await } else { Err(OpeningError::Lost) }
-}
-
-async fn leave<S: Service>(replica: &Replica<S>, step: &mpsc::UnboundedSender<ToStep>, relay: &RelayHandle, grant: &Grant) {
-    let (done, left) = oneshot::channel();
-    let _ = step.send(ToStep::Leave { partition: grant.partition, token: grant.token, done });
-    let _ = left.await;
-    let _ = relay.leave(grant.partition, grant.token, true).await;
-    failpoints::reached(failpoints::LANE_HANDED_OVER);
-    let released = async {
-        let mut connection = replica.pool.acquire().await?;
-        Identity::release(&mut connection, &[grant.token]).await
-    };
-    if let Err(error) = released.await {
-        tracing::debug!(partition = %grant.partition, error = %error, "the lease runs out by itself");
+impl Held {
+    fn new(grant: Grant, state: LaneState) -> Self {
+        let pauses = Pauses::new(REOPEN_AGAIN.0, REOPEN_AGAIN.1);
+        Self { grant, state, waits: None, pauses, opened_at: Instant::now(), opening: None }
     }
 }

@@ -2,9 +2,11 @@
 
 mod keeper;
 mod lease;
+mod leaving;
 mod opening;
 mod position;
 mod share;
+mod taking;
 
 pub use keeper::LaneState;
 pub(crate) use keeper::{Keeper, KeeperStopped, Notice};

@@ -43,11 +43,13 @@ pub(crate) struct Acked {
 }
 
 /// Why a lane must be opened anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Trouble {
-    /// Acked offsets do not follow each other: somebody else wrote to the partition.
+    /// Acked offsets do not follow each other.
+    #[error("somebody else wrote to our topic: a record is at offset {found} and not at {expected}")]
     Jumped { expected: i64, found: i64 },
-    /// A record was refused.
+    /// The broker or the client did not take it.
+    #[error("a record was refused: {0}")]
     Refused(KafkaError),
 }
 

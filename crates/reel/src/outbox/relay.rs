@@ -3,7 +3,7 @@
 //! Rows come from memory right after their commit where they follow on, else from the table. Records of many rows are in
 //! flight at once; the cursor follows the acks. A crash anywhere sends some records again, which every consumer drops.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,24 +12,24 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::cursor::{self, Advance};
-use super::publisher::{Acks, Publisher, SendError, Trouble};
+use super::lane::{Lane, RelayLane};
+use super::publisher::{Publisher, SendError, Trouble};
 use super::{Numbered, number, wakeup};
 use crate::database::Sessions;
 use crate::failpoints;
-use crate::lanes::{Grant, Notice};
+use crate::lanes::Notice;
 use crate::model::Partition;
+use crate::pauses::Pauses;
 use crate::runtime::{Backlog, Gate};
 
 /// Rows of one lane in one read.
 const READ_ROWS: usize = 1_000;
-/// Rows of one lane in memory that were not sent yet.
-const PENDING_ROWS: usize = 4_000;
-/// Records of one lane that were sent and not acked.
-const IN_FLIGHT: u64 = 10_000;
 /// Bundles of rows from the step that may wait; what does not fit is read from the table.
 const BUNDLES: usize = 256;
 /// The pauses between looking at the table while nothing happens: from the first, doubling, up to the second.
 const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The pauses while the database does not answer.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How often cursors are written.
 const CURSOR_EVERY: Duration = Duration::from_millis(25);
 /// How often the backlog is counted.
@@ -46,14 +46,6 @@ pub(crate) struct RelayHandle {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// A lane that was opened: where its relay begins.
-#[derive(Debug, Clone)]
-pub(crate) struct RelayLane {
-    pub(crate) grant: Grant,
-    pub(crate) generation: i64,
-    pub(crate) next_seq: i64,
-}
-
 enum Order {
     Join(RelayLane),
     Leave { partition: Partition, token: Uuid, drain: bool, done: oneshot::Sender<()> },
@@ -68,28 +60,11 @@ pub(crate) struct Relay {
     notices: mpsc::UnboundedSender<Notice>,
     connection: Option<PgConnection>,
     lanes: BTreeMap<Partition, Lane>,
+    pauses: Pauses,
     poll: Duration,
     polled_at: Instant,
     cursors_at: Instant,
     backlog_at: Instant,
-}
-
-struct Lane {
-    grant: Grant,
-    generation: i64,
-    acks: Arc<Acks>,
-    /// The number that is sent next.
-    next_send: i64,
-    sent: u64,
-    /// Rows in memory, from `next_send` on.
-    pending: VecDeque<Numbered>,
-    /// Whether the table may hold rows that are not in memory.
-    behind: bool,
-    /// The number up to which the cursor was written.
-    written: i64,
-    /// Whether it waits to be opened anew.
-    stalled: bool,
-    leaving: Option<(oneshot::Sender<()>, Instant)>,
 }
 
 /// What the relay sends through: the replica's publisher.
@@ -139,6 +114,7 @@ impl Relay {
             notices,
             connection: None,
             lanes: BTreeMap::new(),
+            pauses: Pauses::new(ASK_AGAIN.0, ASK_AGAIN.1),
             poll: POLL.0,
             polled_at: now,
             cursors_at: now,
@@ -179,11 +155,14 @@ impl Relay {
                 self.lanes.values_mut().for_each(|lane| lane.behind = true);
             }
             let turn = tokio::time::timeout(ANSWER_AT_MOST, self.turn()).await;
-            if let Err(error) = turn.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-                if self.connection.take().is_some() {
-                    tracing::warn!(error = %error, "the relay lost its connection to the database and makes a new one");
+            match turn.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+                Ok(()) => self.pauses.reset(),
+                Err(error) => {
+                    if self.connection.take().is_some() {
+                        tracing::warn!(error = %error, "the relay lost its connection to the database and makes a new one");
+                    }
+                    tokio::time::sleep(self.pauses.next()).await;
                 }
-                tokio::time::sleep(POLL.0).await;
             }
         }
     }
@@ -195,22 +174,7 @@ impl Relay {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Join(lane) => {
-                let RelayLane { grant, generation, next_seq } = lane;
-                let acks = Arc::new(Acks::new(next_seq, generation));
-                let (pending, leaving) = (VecDeque::new(), None);
-                let lane = Lane {
-                    generation,
-                    acks,
-                    next_send: next_seq,
-                    sent: 0,
-                    pending,
-                    behind: true,
-                    written: next_seq,
-                    stalled: false,
-                    leaving,
-                    grant,
-                };
-                self.lanes.insert(lane.grant.partition, lane);
+                self.lanes.insert(lane.grant.partition, Lane::new(lane));
             }
             Order::Leave { partition, token, drain, done } => match self.lanes.get_mut(&partition) {
                 Some(lane) if lane.grant.token == token && drain && !lane.stalled => {
@@ -289,7 +253,7 @@ impl Relay {
                     }
                     Err(SendError::Full) => return,
                     Err(SendError::Refused(error)) => {
-                        stall(lane, &Trouble::Refused(error), &self.notices);
+                        lane.stall(&Trouble::Refused(error), &self.notices);
                         break;
                     }
                 }
@@ -307,7 +271,7 @@ impl Relay {
                 if let Trouble::Refused(error) = &trouble {
                     self.publisher.publisher().renew_after(error.clone());
                 }
-                stall(lane, &trouble, &self.notices);
+                lane.stall(&trouble, &self.notices);
             }
             // Where somebody else wrote in between, the lane is opened anew before its cursor moves again.
             if acked.next_seq > lane.written && !lane.stalled && urgent {
@@ -366,45 +330,4 @@ impl Relay {
         }
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
-}
-
-impl Lane {
-    /// The number of the first row that is not in memory.
-    fn next_row(&self) -> i64 {
-        self.pending.back().map_or(self.next_send, |row| row.seq + 1)
-    }
-
-    fn take(&mut self, row: Numbered) {
-        let next = self.next_row();
-        if row.seq == next && !self.behind && self.pending.len() < PENDING_ROWS {
-            self.pending.push_back(row);
-        } else if row.seq >= next {
-            self.behind = true;
-        }
-    }
-
-    fn wants_rows(&self) -> bool {
-        self.behind && !self.stalled && self.pending.len() < PENDING_ROWS / 2
-    }
-
-    fn may_send(&self) -> bool {
-        !self.stalled && self.sent - self.acks.get().answered < IN_FLIGHT
-    }
-
-    fn may_leave(&self, now: Instant) -> bool {
-        let drained = !self.behind && self.pending.is_empty() && self.written == self.next_send;
-        self.leaving.as_ref().is_some_and(|(_, until)| drained || self.stalled || *until <= now)
-    }
-}
-
-fn stall(lane: &mut Lane, trouble: &Trouble, notices: &mpsc::UnboundedSender<Notice>) {
-    let partition = lane.grant.partition;
-    match trouble {
-        Trouble::Jumped { expected, found } => {
-            tracing::warn!(%partition, expected, found, "somebody else wrote to our topic; the lane is opened anew");
-        }
-        Trouble::Refused(error) => tracing::warn!(%partition, error = %error, "a record was refused; the lane is opened anew"),
-    }
-    lane.stalled = true;
-    let _ = notices.send(Notice::Reopen { partition, token: lane.grant.token });
 }

@@ -10,11 +10,13 @@ use tokio::sync::mpsc;
 
 use crate::database::Sessions;
 use crate::model::Partition;
+use crate::pauses::Pauses;
 
 const CHANNEL: &str = "reel_outbox";
 /// Partitions of commits in this time are told together.
 const COALESCE: Duration = Duration::from_millis(2);
-const RECONNECT: Duration = Duration::from_millis(500);
+/// The pauses before it is listened again.
+const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Tells other replicas of new rows for their lanes.
 #[derive(Debug, Clone)]
@@ -58,10 +60,12 @@ async fn tell(sessions: Sessions, mut receiver: mpsc::UnboundedReceiver<Partitio
 
 /// Listens, and passes on which partitions have new rows. Ends when nobody takes them.
 pub(super) async fn listen(pool: PgPool, woken: mpsc::Sender<Vec<Partition>>) {
+    let mut pauses = Pauses::new(LISTEN_AGAIN.0, LISTEN_AGAIN.1);
     while !woken.is_closed() {
         let listening = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(CHANNEL).await?;
+            pauses.reset();
             while let Some(notification) = listener.try_recv().await? {
                 let partitions = notification.payload().split(',').filter_map(|text| text.parse().ok()).map(Partition).collect();
                 if woken.send(partitions).await.is_err() {
@@ -73,6 +77,6 @@ pub(super) async fn listen(pool: PgPool, woken: mpsc::Sender<Vec<Partition>>) {
         if let Err(error) = listening.await {
             tracing::debug!(error = %error, "nobody listens for other replicas' commits; the relay polls");
         }
-        tokio::time::sleep(RECONNECT).await;
+        tokio::time::sleep(pauses.next()).await;
     }
 }

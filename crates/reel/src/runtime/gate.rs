@@ -16,7 +16,7 @@ pub(crate) struct Gate {
     stopping: AtomicBool,
     backlog: RwLock<Backlog>,
     backlog_limit: usize,
-    lanes: RwLock<BTreeMap<i32, LaneState>>,
+    lanes: RwLock<Lanes>,
     held: RwLock<Vec<String>>,
 }
 
@@ -27,6 +27,13 @@ pub(crate) struct Backlog {
     pub(crate) events: usize,
     /// How long the oldest of them has waited.
     pub(crate) oldest: Duration,
+}
+
+/// The lanes of this replica, for health.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lanes {
+    pub(crate) states: BTreeMap<i32, LaneState>,
+    pub(crate) waiting: BTreeMap<i32, String>,
 }
 
 impl Gate {
@@ -85,11 +92,12 @@ impl Gate {
         *self.backlog.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn set_lanes(&self, lanes: BTreeMap<i32, LaneState>) {
-        *self.lanes.write().unwrap_or_else(std::sync::PoisonError::into_inner) = lanes;
+    /// The lanes of this replica, and what those wait for that have long not been open.
+    pub(crate) fn set_lanes(&self, states: BTreeMap<i32, LaneState>, waiting: BTreeMap<i32, String>) {
+        *self.lanes.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Lanes { states, waiting };
     }
 
-    pub(crate) fn lanes(&self) -> BTreeMap<i32, LaneState> {
+    pub(crate) fn lanes(&self) -> Lanes {
         self.lanes.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 

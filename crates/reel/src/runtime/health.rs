@@ -20,8 +20,9 @@ pub(super) fn router(gate: Arc<Gate>) -> Router {
 async fn ready(State(gate): State<Arc<Gate>>) -> Response {
     let closed = gate.closed();
     let lanes = gate.lanes();
-    let count = |wanted: fn(&LaneState) -> bool| lanes.values().filter(|state| wanted(state)).count();
+    let count = |wanted: fn(&LaneState) -> bool| lanes.states.values().filter(|state| wanted(state)).count();
     let stopped: serde_json::Map<String, serde_json::Value> = lanes
+        .states
         .iter()
         .filter_map(
             |(partition, state)| if let LaneState::Stopped(reason) = state { Some((partition.to_string(), json!(reason))) } else { None },
@@ -34,6 +35,7 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
         "lanes": {
             "open": count(|state| matches!(state, LaneState::Open | LaneState::Reopening)),
             "opening": count(|state| matches!(state, LaneState::Opening)),
+            "waiting": lanes.waiting,
             "stopped": stopped,
         },
         "held_inputs": gate.held(),

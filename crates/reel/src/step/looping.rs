@@ -16,6 +16,7 @@ use crate::kafka::{Intake, Taken};
 use crate::lanes::{Notice, OpenLane};
 use crate::model::{Partition, Service};
 use crate::outbox::{RelayHandle, Wakeup};
+use crate::pauses::Pauses;
 use crate::replica::Replica;
 use crate::runtime::{Asked, Gate, Refused};
 use crate::{deadlines, failpoints};
@@ -35,6 +36,8 @@ const TICK: Duration = Duration::from_millis(100);
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How long the database may take to answer.
 pub(super) const ANSWER_AT_MOST: Duration = Duration::from_secs(10);
+/// The pauses before a database that did not answer is asked again.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How much of a lane that waits for a row is kept in memory; the rest is read again later.
 const WAITING_AT_MOST: usize = 2_000;
 
@@ -59,6 +62,8 @@ pub(crate) struct StepLoop<S: Service> {
     pub(super) locked_at: Option<Instant>,
     /// Whether a commit was cut off, so that the positions must be read before anything else.
     pub(super) doubt: bool,
+    /// The pauses before the database is asked again.
+    pub(super) pauses: Pauses,
 }
 
 /// What the step loop is told and given.
@@ -111,6 +116,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             waiting: HashMap::new(),
             locked_at: None,
             doubt: false,
+            pauses: Pauses::new(ASK_AGAIN.0, ASK_AGAIN.1),
         }
     }
 

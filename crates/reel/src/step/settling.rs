@@ -14,6 +14,7 @@ use super::looping::{ANSWER_AT_MOST, StepLoop, StepStopped};
 use super::transaction::{self, Failed, Manner};
 use crate::lanes::{Notice, Position};
 use crate::model::{Partition, Service};
+use crate::pauses::Pauses;
 use crate::runtime::Refused;
 use crate::{dead_letters, failpoints};
 
@@ -23,7 +24,8 @@ const CONFLICTS_AT_MOST: u32 = 20;
 const LOCKED_PAUSE: Duration = Duration::from_millis(250);
 /// How long after a row was found locked no batch waits long for one.
 const IMPATIENT_FOR: Duration = Duration::from_secs(1);
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// The pauses after conflicts.
+const CONFLICT_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// What is still to be run of a batch, the next part last, and why its one message cannot be stored.
 type Parts<S> = Vec<(Vec<Work<S>>, Option<String>)>;
@@ -33,6 +35,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     pub(super) async fn settle(&mut self, batch: Vec<Work<S>>) -> Result<(), StepStopped> {
         let mut parts: Parts<S> = vec![(batch, None)];
         let mut conflicts = 0_u32;
+        let mut pauses = Pauses::new(CONFLICT_PAUSES.0, CONFLICT_PAUSES.1);
         while let Some((part, poisoned)) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -46,7 +49,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 }
                 Err(Failed::Conflict) => {
                     conflicts += 1;
-                    tokio::time::sleep(backoff(conflicts)).await;
+                    tokio::time::sleep(pauses.next()).await;
                     if conflicts > CONFLICTS_AT_MOST {
                         tracing::warn!(conflicts, "a batch conflicts with other transactions again and again");
                         self.put_back(part, parts, "other transactions are in the way");
@@ -90,7 +93,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     self.gate.lanes_closed();
                     self.gate.set(Some("the database does not answer".into()));
                     self.put_back(part, parts, "the database does not answer");
-                    tokio::time::sleep(backoff(4)).await;
+                    tokio::time::sleep(self.pauses.next()).await;
                     return Ok(());
                 }
                 Err(Failed::Broken(reason)) => {
@@ -169,7 +172,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             Ok(read) => read,
             Err(error) => {
                 tracing::debug!(error = %error, "the database does not answer yet");
-                tokio::time::sleep(backoff(4)).await;
+                tokio::time::sleep(self.pauses.next()).await;
                 return false;
             }
         };
@@ -191,6 +194,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         }
         tracing::info!(lanes = self.lanes.len(), "the database answers again");
         self.doubt = false;
+        self.pauses.reset();
         let _ = self.notices.send(Notice::Closed);
         true
     }
@@ -225,11 +229,4 @@ fn halves<S: Service>(batch: Vec<Work<S>>) -> Halves<S> {
     let mut first = batch;
     let second = first.split_off(cut.unwrap_or(first.len()));
     Halves::Two(first, second)
-}
-
-/// The pause after so many failures, with jitter.
-fn backoff(failures: u32) -> Duration {
-    let (least, most) = BACKOFF;
-    let pause = least.saturating_mul(1 << failures.min(6)).min(most);
-    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

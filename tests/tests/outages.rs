@@ -1,0 +1,240 @@
+//! What users see when Kafka or Postgres are away, refuse something, or come back with less than they had.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use devstack::{KafkaServer, PostgresServer, Stack, topics};
+use orderctl::system::{Replica, Service};
+use reel::model::Partition;
+use reqwest::StatusCode;
+use saga_tests::{Shop, eventually};
+
+/// Lines that a replica may log while a server is away: it says what it misses, and does not repeat itself.
+const LINES_AT_MOST: usize = 60;
+
+fn lines(replica: &Replica) -> usize {
+    replica.log_text().lines().count()
+}
+
+/// The replicas that have logged more than they should.
+fn noisy(shop: &Shop, before: &[usize]) -> Vec<String> {
+    let pairs = shop.replicas.iter().zip(before).filter(|(replica, before)| lines(replica) - *before > LINES_AT_MOST);
+    pairs.map(|(replica, before)| format!("{} logged {} lines", replica.name(), lines(replica) - before)).collect()
+}
+
+fn answered_with_retry_after(response: &reqwest::Response) -> bool {
+    response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key("Retry-After")
+}
+
+#[tokio::test]
+async fn without_kafka_orders_are_accepted_up_to_the_backlog_limit_and_confirmed_afterwards() -> Result<()> {
+    let mut kafka = KafkaServer::temporary().await?;
+    let stack = Stack::shared().await?;
+    let limit = |options: &mut orderctl::system::SystemOptions| options.env.push(("BACKLOG_LIMIT".into(), "40".into()));
+    let mut shop = Shop::on(kafka.bootstrap(), stack.postgres(), limit).await?;
+    shop.replicas = shop.system.start_all(2).await?;
+    shop.fill().await?;
+    shop.order("before", 4).await?;
+    shop.ends_well().await?;
+
+    kafka.kill().await?;
+    let before: Vec<usize> = shop.replicas.iter().map(lines).collect();
+    let mut accepted = 0;
+    for nth in 0..20 {
+        let response = shop.ask_once(shop.replica("order-1"), &format!("away-{nth}")).await?;
+        assert_eq!(response.status(), StatusCode::CREATED, "order {nth} without kafka");
+        accepted += 1;
+    }
+    eventually("health is ready and shows the backlog and its age", || async {
+        let health = shop.health(shop.replica("order-2")).await?;
+        ensure!(health["ready"] == true, "not ready: {health}");
+        Ok(health["backlog"]["events"].as_i64() >= Some(20) && health["backlog"]["oldest_seconds"].as_f64() > Some(5.0))
+    })
+    .await?;
+    loop {
+        let response = shop.ask_once(shop.replica("order-1"), &format!("away-{accepted}")).await?;
+        if response.status() != StatusCode::CREATED {
+            assert!(answered_with_retry_after(&response), "beyond the limit: {response:?}");
+            break;
+        }
+        accepted += 1;
+        ensure!(accepted < 2_000, "the backlog has no limit");
+    }
+    assert!(accepted >= 40, "{accepted} were accepted, and 40 may wait");
+    assert_eq!(noisy(&shop, &before), Vec::<String>::new());
+
+    kafka.start_again().await?;
+    let figures = shop.ends_well().await?;
+    assert_eq!((figures.orders, figures.confirmed), (accepted + 4, accepted + 4));
+    shop.replicas.clear();
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_postgres_commands_get_503_and_the_processes_live_on() -> Result<()> {
+    let mut postgres = PostgresServer::temporary().await?;
+    let stack = Stack::shared().await?;
+    let mut shop = Shop::on(stack.kafka(), postgres.url(), |_| {}).await?;
+    shop.replicas = shop.system.start_all(2).await?;
+    shop.fill().await?;
+    shop.order("before", 4).await?;
+
+    postgres.kill().await?;
+    let before: Vec<usize> = shop.replicas.iter().map(lines).collect();
+    for name in ["order-1", "order-2"] {
+        for nth in 0..3 {
+            let response = shop.ask_once(shop.replica(name), &format!("away-{nth}")).await?;
+            assert!(answered_with_retry_after(&response), "without postgres: {response:?}");
+        }
+    }
+    for replica in &shop.replicas {
+        eventually("health says why", || async {
+            let health = shop.health(replica).await?;
+            Ok(health["ready"] == false && health["reason"].as_str().is_some_and(|reason| reason.contains("database")))
+        })
+        .await?;
+    }
+    assert_eq!(noisy(&shop, &before), Vec::<String>::new());
+
+    postgres.start_again().await?;
+    shop.order("away", 3).await?;
+    let figures = shop.ends_well().await?;
+    assert_eq!((figures.orders, figures.confirmed), (7, 7));
+    for replica in &mut shop.replicas {
+        assert!(replica.is_running(), "{} lives on", replica.name());
+    }
+    shop.replicas.clear();
+    shop.system.keep(); // the databases go with their server
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_whose_event_is_too_large_is_refused_and_nothing_is_stored() -> Result<()> {
+    let shop = Shop::open(|options| options.env.push(("MAX_EVENT_BYTES".into(), "1330".into()))).await?;
+    let lines = [("COFFEE", 1), ("TEA-GREEN", 1), ("MUG", 1), ("KETTLE", 1), ("GRINDER", 1)];
+    let refused = shop.client.place("ann", &lines, "large").await?;
+    assert_eq!(refused.status, 413, "{}", refused.json);
+    assert!(refused.json["detail"].as_str().is_some_and(|detail| detail.contains("1330")), "{}", refused.json);
+    shop.order("small", 1).await?;
+    assert_eq!(shop.ends_well().await?.orders, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_topic_that_comes_back_empty_or_cut_short_stops_its_lanes_and_no_other() -> Result<()> {
+    let mut kafka = KafkaServer::temporary().await?;
+    let stack = Stack::shared().await?;
+    let mut shop = Shop::alone_on(kafka.bootstrap(), stack.postgres(), |_| {}).await?;
+    for lane in 0..4 {
+        let (key, _) = shop.key_in(Partition(lane), "before");
+        shop.client.place("ann", &[("COFFEE", 1)], &key).await?.order_id()?;
+    }
+    assert_eq!(shop.ends_well().await?.confirmed, 4);
+    let positions = "select sum(next_offset)::bigint from reel.positions where topic like '%payments' and partition < 2";
+    let before = shop.count(Service::Order, positions).await?;
+
+    kafka.stop().await?;
+    let topic = shop.system.topic(Service::Payment);
+    fs::remove_dir_all(kafka.partition_at_rest(&topic, 0)?)?;
+    cut_short(&kafka.partition_at_rest(&topic, 1)?)?;
+    kafka.start_again().await?;
+
+    for name in ["order-1", "inventory-1"] {
+        for lane in ["0", "1"] {
+            eventually("a lane that reads what is lost has stopped", || async {
+                let health = shop.health(shop.replica(name)).await?;
+                Ok(health["lanes"]["stopped"][lane].as_str().is_some_and(|reason| reason.contains("payments")))
+            })
+            .await?;
+        }
+        assert!(shop.replica(name).log_text().contains("LANE STOPPED"), "{name} says so loudly");
+    }
+    // The owner of the topic finds out when it writes.
+    for lane in 0..2 {
+        let customer = customer_in(&shop, Partition(lane));
+        shop.client.deposit(&customer, 100, "after").await?.created()?;
+        eventually("the owner's lane has stopped", || async {
+            Ok(shop.health(shop.replica("payment-1")).await?["lanes"]["stopped"][lane.to_string()].is_string())
+        })
+        .await?;
+    }
+    for lane in 2..4 {
+        let (key, order) = shop.key_in(Partition(lane), "after");
+        shop.client.place("ann", &[("COFFEE", 1)], &key).await?.order_id()?;
+        eventually("the other lanes go on", || async { Ok(shop.status(order).await? == "confirmed") }).await?;
+    }
+    assert_eq!(shop.count(Service::Order, positions).await?, before, "nothing is skipped");
+    shop.replicas.clear();
+    Ok(())
+}
+
+/// A customer whose deposits fall into a lane.
+fn customer_in(shop: &Shop, lane: Partition) -> String {
+    let partitions = shop.partitions();
+    (0..).map(|nth| format!("customer-{nth}")).find(|name| partitions.of(name.as_bytes()) == lane).expect("some name falls into every lane")
+}
+
+/// Takes the last batch of records off a partition's log, as a broker that lost its last writes.
+fn cut_short(folder: &Path) -> Result<()> {
+    let log = folder.join("00000000000000000000.log");
+    let bytes = fs::read(&log)?;
+    let (mut start, mut last) = (0, 0);
+    while start < bytes.len() {
+        last = start;
+        // base offset (8 bytes), then the length of the rest (4 bytes, big-endian)
+        let length = bytes.get(start + 8..start + 12).context("a batch is cut off")?;
+        start += 12 + usize::try_from(u32::from_be_bytes(length.try_into()?))?;
+    }
+    ensure!(last > 0, "{} holds a single batch", log.display());
+    fs::OpenOptions::new().write(true).open(&log)?.set_len(u64::try_from(last)?)?;
+    for file in fs::read_dir(folder)?.flatten() {
+        if file.path().extension().is_some_and(|extension| ["index", "timeindex", "snapshot"].iter().any(|of| extension == *of)) {
+            fs::remove_file(file.path())?;
+        }
+    }
+    // Without the mark of a clean shutdown, the broker looks at what there is.
+    let _ = fs::remove_file(folder.with_file_name(".kafka_cleanshutdown"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_records_makes_the_lane_wait_and_say_why_until_it_is_mended() -> Result<()> {
+    let authorizer =
+        [("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"), ("allow.everyone.if.no.acl.found", "true")];
+    let kafka = KafkaServer::temporary_with(&authorizer).await?;
+    let stack = Stack::shared().await?;
+    let mut shop = Shop::alone_on(kafka.bootstrap(), stack.postgres(), |_| {}).await?;
+
+    // The topic takes a `reel.opened`, and no event.
+    let orders = shop.system.topic(Service::Order);
+    topics::configure(kafka.bootstrap(), &orders, "max.message.bytes", "450").await?;
+    let order = shop.order("large", 1).await?[0];
+    waits(&shop, "order-1", "too large").await?;
+    assert_eq!(shop.health(shop.replica("order-1")).await?["ready"], true);
+    topics::configure(kafka.bootstrap(), &orders, "max.message.bytes", "1048588").await?;
+    eventually("the lane goes on by itself", || async { Ok(shop.status(order).await? == "confirmed") }).await?;
+
+    let payments = shop.system.topic(Service::Payment);
+    let rules = ["--topic", payments.as_str(), "--allow-principal", "User:*", "--operation", "All"];
+    let no_write = ["--topic", payments.as_str(), "--deny-principal", "User:*", "--operation", "Write"];
+    kafka.acls(&[&["--add"], &rules[..]].concat()).await?;
+    kafka.acls(&[&["--add"], &no_write[..]].concat()).await?;
+    let order = shop.order("forbidden", 1).await?[0];
+    waits(&shop, "payment-1", "authorization").await?;
+    kafka.acls(&[&["--remove"], &no_write[..]].concat()).await?;
+    eventually("the lane goes on by itself", || async { Ok(shop.status(order).await? == "confirmed") }).await?;
+    assert_eq!(shop.ends_well().await?.confirmed, 2);
+    shop.replicas.clear();
+    Ok(())
+}
+
+/// Some lane waits, and says why.
+async fn waits(shop: &Shop, name: &str, why: &str) -> Result<()> {
+    eventually("a lane waits and says why", || async {
+        let health = shop.health(shop.replica(name)).await?;
+        let waiting = health["lanes"]["waiting"].as_object().context("an object")?;
+        Ok(waiting.values().any(|reason| reason.as_str().is_some_and(|reason| reason.to_lowercase().contains(why))))
+    })
+    .await
+}

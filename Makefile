@@ -4,10 +4,11 @@
 #   make up, make down                                   the same system, left running; stopped
 #   make test, make check                                everything that .ci/run runs
 #   make faults [MINUTES=3] [SEED=n]                     a seeded stream of faults while orders run, and what must hold
+#   make failover [TRIALS=20] [LEASE=5s]                 how long others wait when something dies: medians
 #   make model                                           the model checker over the production functions
 #   make planted                                         bugs are planted, and a named test must find each
 
-.PHONY: demo up down test check faults model planted setup build
+.PHONY: demo up down test check faults failover model planted setup build
 
 bin := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -33,6 +34,9 @@ check: setup
 
 faults: setup build
 	$(bin)/orderctl faults
+
+failover: setup build
+	$(bin)/orderctl failover
 
 model: setup build
 	$(bin)/model --threads 2

@@ -114,6 +114,14 @@ async fn a_closed_service_answers_503_and_says_when_to_come_back() -> Result<()>
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
     assert_eq!(reqwest::get(format!("{}/health/live", replica.url())).await?.status().as_u16(), 200);
     assert_eq!(reqwest::get(format!("{}/health/ready", replica.url())).await?.status().as_u16(), 503);
+    let address = replica.url().trim_start_matches("http://");
+    let asked = shop.system.run_with(Service::Payment, "health", &[("HTTP_ADDRESS", address)]).await;
+    assert!(asked.is_err_and(|error| format!("{error:#}").contains("its database has no tables yet")));
+    shop.system.run(Service::Payment, "migrate").await?;
+    eventually("the health command says that it is ready", || async {
+        Ok(shop.system.run_with(Service::Payment, "health", &[("HTTP_ADDRESS", address)]).await.is_ok())
+    })
+    .await?;
     Ok(())
 }
 
@@ -126,12 +134,14 @@ async fn a_wrong_setting_is_told_in_one_line_with_its_name_and_exit_code_2() -> 
         ("DATABASE_URL", "mysql://x"),
         ("ORDER_PRICES", "/nowhere.json"),
         ("RDKAFKA_NO_SUCH_THING", "1"),
+        ("RDKAFKA_SASL_PASSWORD_FILE", "/nowhere"),
+        ("DATABASE_URL_FILE", "/nowhere"), // DATABASE_URL is set as well
     ] {
         let mut replica = shop.system.start_with(Service::Order, "order-1", &[(name, value)]).await?;
         let status = replica.exited(saga_tests::LIMIT).await?.expect("it ends");
         let log = replica.log_text();
         let said = log.lines().last().unwrap_or_default().to_owned();
-        let named = said.contains(name) || said.contains(&name.to_lowercase()) || said.contains("RDKAFKA_");
+        let named = said.contains(name) || said.contains(&name.to_lowercase().replace('_', "-")) || said.contains("RDKAFKA_");
         assert!(status.code() == Some(2) && named, "{name}: {status}, {said}");
         std::fs::remove_file(replica.log())?;
     }

@@ -6,10 +6,13 @@
 //! | [`audit`] | whether the databases and the topics of a quiet system say the same, and the right thing |
 //! | [`demo`] | a thousand orders with every ending |
 //! | [`faults`] | orders while everything dies, and what must hold then |
+//! | [`failover`] | how long others wait when something dies |
 //! | [`up`] | the system left running |
 
 pub mod audit;
 pub mod demo;
+pub mod failover;
 pub mod faults;
+mod percentile;
 pub mod system;
 pub mod up;

@@ -30,7 +30,7 @@ impl Settings {
     pub fn price_list(&self) -> Result<PriceList, BadSetting> {
         let Some(file) = &self.prices else { return Ok(PriceList::compiled_in()) };
         PriceList::read(file)
-            .map_err(|error| BadSetting { name: "ORDER_PRICES", reason: format!("the price list {} {error}", file.display()) })
+            .map_err(|error| BadSetting { name: "ORDER_PRICES".into(), reason: format!("the price list {} {error}", file.display()) })
     }
 }
 

@@ -85,7 +85,7 @@ async fn ready<K: Kind>(process: &Process, folder: &Path, port: u16) -> Result<(
     let log = folder.join(LOG);
     let last_error = Mutex::new(None);
     let answer = wait::until(READY_WITHIN, "an answer", || async {
-        if !process.is_alive() {
+        if !process.runs() {
             bail!("{} ended while it started:\n{}", K::NAME, tail(&log));
         }
         if !ports::accepts(port).await {

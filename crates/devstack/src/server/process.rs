@@ -29,9 +29,15 @@ impl Process {
         Self { pid, folder: folder.to_owned() }
     }
 
+    /// Whether a process runs under this id. Of one that was just started this is enough; where it works cannot be seen while it is
+    /// executed, nor without the right to look.
+    pub(crate) fn runs(&self) -> bool {
+        stat(self.pid).is_some_and(|stat| !stat.is_dead)
+    }
+
     /// Whether it runs and is the server of this folder.
     pub(crate) fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|stat| !stat.is_dead) && works_in(self.pid).is_some_and(|cwd| cwd.starts_with(&self.folder))
+        self.runs() && works_in(self.pid).is_some_and(|cwd| cwd.starts_with(&self.folder))
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {

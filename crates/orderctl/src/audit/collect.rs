@@ -31,10 +31,12 @@ pub struct Places {
 
 impl Places {
     /// Where the system of these options is.
-    #[must_use]
-    pub fn of(options: &SystemOptions) -> Self {
+    ///
+    /// # Errors
+    /// Where a property of librdkafka is in a file that cannot be read.
+    pub fn of(options: &SystemOptions) -> Result<Self> {
         let kafka = KafkaSettings { brokers: options.kafka.clone(), topic_prefix: options.prefix.clone() };
-        Self { kafka: kafka.kafka("orderctl"), databases: PerService::new(|service| options.database_url(service)) }
+        Ok(Self { kafka: kafka.kafka("orderctl")?, databases: PerService::new(|service| options.database_url(service)) })
     }
 
     /// Reads everything and audits it.

@@ -39,7 +39,7 @@ pub struct Options {
 /// # Errors
 /// Where nothing is named and nothing runs, or Kafka or Postgres cannot be read.
 pub async fn run(options: &Options) -> Result<ExitCode> {
-    let places = match options.places() {
+    let places = match options.places()? {
         Some(places) => places,
         None => up::places()?.context("no system runs: name one by the options (see --help), or start one by `orderctl up`")?,
     };
@@ -53,14 +53,15 @@ pub async fn run(options: &Options) -> Result<ExitCode> {
 }
 
 impl Options {
-    fn places(&self) -> Option<Places> {
-        let kafka = KafkaSettings { brokers: self.brokers.clone()?, topic_prefix: self.topic_prefix.clone() };
+    fn places(&self) -> Result<Option<Places>> {
+        let Some(brokers) = self.brokers.clone() else { return Ok(None) };
+        let kafka = KafkaSettings { brokers, topic_prefix: self.topic_prefix.clone() };
         let database = |service| match service {
             Service::Order => self.order_database.clone(),
             Service::Payment => self.payment_database.clone(),
             Service::Inventory => self.inventory_database.clone(),
         };
-        let databases = PerService::try_new(|service| database(service).ok_or(())).ok()?;
-        Some(Places { kafka: kafka.kafka("orderctl"), databases })
+        let Ok(databases) = PerService::try_new(|service| database(service).ok_or(())) else { return Ok(None) };
+        Ok(Some(Places { kafka: kafka.kafka("orderctl")?, databases }))
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use contracts::orders::CancelReason;
 
 use crate::audit::{Ending, Saga};
+use crate::percentile::percentile;
 
 /// Orders by outcome, how many sagas a second, and how long they took, by the times in the topics.
 pub(super) fn of(sagas: &[Saga]) -> String {
@@ -45,24 +46,5 @@ fn outcome(saga: &Saga) -> String {
             format!("cancelled: {} ({detail})", CancelReason::PaymentFailed)
         }
         Some(Ending::Cancelled { reason, .. }) => format!("cancelled: {reason}"),
-    }
-}
-
-/// The smallest of the sorted values that so many of a hundred do not exceed (nearest rank).
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_one_of_the_values() {
-        let values: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!([50, 95, 99].map(|percent| percentile(&values, percent).as_millis()), [100, 190, 198]);
-        assert_eq!(percentile(&values[..1], 99).as_millis(), 1);
-        assert_eq!(percentile(&[], 50), Duration::ZERO);
     }
 }

@@ -24,6 +24,7 @@ pub struct Client {
     directory: Directory,
     turn: Arc<AtomicUsize>,
     limit: Duration,
+    longest_pause: Duration,
 }
 
 /// What a service answered.
@@ -44,7 +45,7 @@ pub(super) struct Directory(Arc<RwLock<PerService<Vec<String>>>>);
 impl Client {
     pub(super) fn new(directory: Directory) -> Self {
         let http = reqwest::Client::builder().timeout(TRY).no_proxy().build().expect("a client without TLS can be made");
-        Self { http, directory, turn: Arc::default(), limit: LIMIT }
+        Self { http, directory, turn: Arc::default(), limit: LIMIT, longest_pause: LONGEST_PAUSE }
     }
 
     /// A client of replicas at known addresses.
@@ -57,6 +58,12 @@ impl Client {
     #[must_use]
     pub fn within(self, limit: Duration) -> Self {
         Self { limit, ..self }
+    }
+
+    /// Tries again more often than every half a second.
+    #[must_use]
+    pub fn pausing_at_most(self, longest_pause: Duration) -> Self {
+        Self { longest_pause, ..self }
     }
 
     /// `POST /accounts/{customer}/deposits`, in cents of a euro.
@@ -134,7 +141,7 @@ impl Client {
                 bail!("{method} {path}: {service} could not be reached in {:?}: {failure}", self.limit);
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(self.longest_pause);
         }
     }
 

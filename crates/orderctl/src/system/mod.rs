@@ -63,6 +63,7 @@ const DROP_WITHIN: Duration = Duration::from_secs(15);
 /// The order system on one Kafka and one Postgres.
 pub struct System {
     options: SystemOptions,
+    places: Places,
     programs: Programs,
     guard: Arc<Guard>,
     directory: Directory,
@@ -85,7 +86,8 @@ impl System {
         };
         let pools = PerService::try_new(pool).context("the address of postgres is wrong")?;
         let guard = Arc::new(Guard::start()?);
-        let system = Self { options, programs, guard, directory: Directory::default(), pools, run, kept: AtomicBool::new(false) };
+        let places = Places::of(&options)?;
+        let system = Self { options, places, programs, guard, directory: Directory::default(), pools, run, kept: AtomicBool::new(false) };
         try_join_all(Service::ALL.map(|service| system.prepare(service))).await?;
         Ok(system)
     }
@@ -99,12 +101,21 @@ impl System {
         Ok(())
     }
 
-    /// Runs one of a service's operator's commands to its end: `migrate`, `topics`.
+    /// Runs one of a service's operator's commands to its end: `migrate`, `topics`, `health`.
     ///
     /// # Errors
     /// Where it fails, with what it said.
     pub async fn run(&self, service: Service, command: &str) -> Result<()> {
-        self.programs.run(service, command, self.environment(service)).await
+        self.run_with(service, command, &[]).await
+    }
+
+    /// The same with further environment variables.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_with(&self, service: Service, command: &str, extra: &[(&str, &str)]) -> Result<()> {
+        let extra = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.programs.run(service, command, self.environment(service).into_iter().chain(extra).collect()).await
     }
 
     /// Starts a replica; see [`Replica::wait_ready`]. A replica of the same name may have run before: the log goes on.
@@ -183,7 +194,7 @@ impl System {
     /// What the audit of this system reads.
     #[must_use]
     pub fn places(&self) -> Places {
-        Places::of(&self.options)
+        self.places.clone()
     }
 
     /// The address of a service's database.
@@ -196,6 +207,12 @@ impl System {
     #[must_use]
     pub fn pool(&self, service: Service) -> &PgPool {
         &self.pools[service]
+    }
+
+    /// How many partitions every topic has.
+    #[must_use]
+    pub fn partitions(&self) -> i32 {
+        self.options.partitions
     }
 
     /// The topic of a service, as the broker knows it.

@@ -91,7 +91,7 @@ pub fn places() -> Result<Option<Places>> {
         return Ok(None);
     }
     let options = SystemOptions::new(&running.kafka, &running.postgres, PREFIX);
-    Ok(Some(Places::of(&options)))
+    Places::of(&options).map(Some)
 }
 
 async fn create(running: &Running) -> Result<System> {

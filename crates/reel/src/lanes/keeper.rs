@@ -29,7 +29,7 @@ use crate::step::{Stored, ToStep, text_of};
 const RENEW_AT_MOST: Duration = Duration::from_millis(500);
 const RENEW_SOON: Duration = Duration::from_millis(50);
 /// The pauses while the database does not answer.
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 /// The pauses of a lane whose records are refused again and again. Each try writes a `reel.opened`, so they get long.
 const REOPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(8));
 /// A lane that was open so long is opened anew as if it were the first time.
@@ -54,6 +54,8 @@ pub(crate) enum Notice {
     Left { partition: Partition, token: Uuid },
     /// The database says that lanes are closed, or answers again: look soon.
     Closed,
+    /// Another replica gave lanes back: look soon.
+    LanesFreed,
     /// An input was truncated or made anew under its reader.
     InputsBroken,
 }
@@ -136,7 +138,7 @@ impl<S: Service<State: Stored>> Keeper<S> {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(notice) = inbox.recv() => {
-                    pause = if matches!(notice, Notice::Opened { result: Ok(_), .. }) { Duration::ZERO } else { RENEW_SOON };
+                    pause = if matches!(notice, Notice::Opened { result: Ok(_), .. } | Notice::LanesFreed) { Duration::ZERO } else { RENEW_SOON };
                     self.hear(notice);
                     while let Ok(notice) = inbox.try_recv() {
                         self.hear(notice);
@@ -231,7 +233,7 @@ impl<S: Service<State: Stored>> Keeper<S> {
                     self.lanes.remove(&partition);
                 }
             }
-            Notice::Closed => {}
+            Notice::Closed | Notice::LanesFreed => {}
             Notice::InputsBroken => {
                 tracing::error!("an input does not hold what is to be read next: it was truncated or made anew; its lanes are checked");
                 for partition in self.lanes.keys().copied().collect::<Vec<_>>() {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::share::Lease;
 use crate::database::{Run, current_run};
 use crate::model::{Partition, Partitions};
+use crate::outbox::lanes_freed;
 
 /// The right to write a lane's positions and cursor, as long as token and run are those in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,9 +184,9 @@ impl Identity {
     pub(crate) async fn release(connection: &mut PgConnection, tokens: &[Uuid]) -> sqlx::Result<()> {
         sqlx::query("update reel.lanes set owner = null, lease_until = null where token = any($1)")
             .bind(tokens)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
-        Ok(())
+        lanes_freed(connection).await
     }
 
     /// Leaves the circle of replicas.
@@ -193,8 +194,8 @@ impl Identity {
         sqlx::query("delete from reel.replicas where instance_id = $1 and incarnation = $2")
             .bind(&self.instance)
             .bind(self.incarnation)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
-        Ok(())
+        lanes_freed(connection).await
     }
 }

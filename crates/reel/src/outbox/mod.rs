@@ -17,4 +17,4 @@ pub(crate) use number::{NUMBER, READ, read};
 pub(crate) use publisher::Acks;
 pub(crate) use publisher::Publisher;
 pub(crate) use relay::{Outlet, Relay, RelayHandle};
-pub(crate) use wakeup::Wakeup;
+pub(crate) use wakeup::{Wakeup, lanes_freed};

@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::cursor::{self, Advance};
 use super::lane::{Lane, RelayLane};
 use super::publisher::{Publisher, SendError, Trouble};
-use super::{Numbered, number, wakeup};
+use super::wakeup::{self, Woken};
+use super::{Numbered, number};
 use crate::database::Sessions;
 use crate::failpoints;
 use crate::lanes::Notice;
@@ -29,7 +30,7 @@ const BUNDLES: usize = 256;
 /// The pauses between looking at the table while nothing happens: from the first, doubling, up to the second.
 const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// The pauses while the database does not answer.
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 /// How often cursors are written.
 const CURSOR_EVERY: Duration = Duration::from_millis(25);
 /// How often the backlog is counted.
@@ -128,7 +129,7 @@ impl Relay {
         mut self,
         mut rows: mpsc::Receiver<Vec<Numbered>>,
         mut orders: mpsc::UnboundedReceiver<Order>,
-        mut woken: mpsc::Receiver<Vec<Partition>>,
+        mut woken: mpsc::Receiver<Woken>,
     ) {
         let publisher = self.publisher.clone();
         loop {
@@ -139,7 +140,10 @@ impl Relay {
                     None => return,
                 },
                 Some(rows) = rows.recv() => self.take(rows),
-                Some(partitions) = woken.recv() => self.look(&partitions),
+                Some(told) = woken.recv() => match told {
+                    Woken::Rows(partitions) => self.look(&partitions),
+                    Woken::LanesFreed => drop(self.notices.send(Notice::LanesFreed)),
+                },
                 () = publisher.publisher().acked() => {}
                 () = tokio::time::sleep(pause) => {}
             }

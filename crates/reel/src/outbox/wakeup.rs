@@ -1,5 +1,5 @@
-//! Wakes the relay of another replica after commands were committed here for its lanes: a coalesced NOTIFY on a connection
-//! of its own, never in the business transaction. It may be lost; the relay polls behind it.
+//! Wakes other replicas: the relay after commands were committed here for its lanes, by a coalesced NOTIFY on a connection of its
+//! own and never in the business transaction; the keeper when lanes were given back. It may be lost; both poll behind it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,6 +17,22 @@ const CHANNEL: &str = "reel_outbox";
 const COALESCE: Duration = Duration::from_millis(2);
 /// The pauses before it is listened again.
 const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What is told instead of partitions when lanes are free.
+const FREED: &str = "freed";
+
+/// What another replica tells.
+pub(super) enum Woken {
+    /// There are new rows for these lanes.
+    Rows(Vec<Partition>),
+    /// Lanes were given back.
+    LanesFreed,
+}
+
+/// Tells other replicas that lanes were given back, or that this one has left their circle.
+pub(crate) async fn lanes_freed(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(FREED).execute(connection).await.map(drop)
+}
 
 /// Tells other replicas of new rows for their lanes.
 #[derive(Debug, Clone)]
@@ -58,8 +74,8 @@ async fn tell(sessions: Sessions, mut receiver: mpsc::UnboundedReceiver<Partitio
     }
 }
 
-/// Listens, and passes on which partitions have new rows. Ends when nobody takes them.
-pub(super) async fn listen(pool: PgPool, woken: mpsc::Sender<Vec<Partition>>) {
+/// Listens, and passes on what other replicas tell. Ends when nobody takes it.
+pub(super) async fn listen(pool: PgPool, woken: mpsc::Sender<Woken>) {
     let mut pauses = Pauses::new(LISTEN_AGAIN.0, LISTEN_AGAIN.1);
     while !woken.is_closed() {
         let listening = async {
@@ -67,8 +83,11 @@ pub(super) async fn listen(pool: PgPool, woken: mpsc::Sender<Vec<Partition>>) {
             listener.listen(CHANNEL).await?;
             pauses.reset();
             while let Some(notification) = listener.try_recv().await? {
-                let partitions = notification.payload().split(',').filter_map(|text| text.parse().ok()).map(Partition).collect();
-                if woken.send(partitions).await.is_err() {
+                let told = match notification.payload() {
+                    FREED => Woken::LanesFreed,
+                    partitions => Woken::Rows(partitions.split(',').filter_map(|text| text.parse().ok()).map(Partition).collect()),
+                };
+                if woken.send(told).await.is_err() {
                     break;
                 }
             }

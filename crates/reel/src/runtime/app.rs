@@ -1,5 +1,6 @@
 //! What a service hands to the toolkit to be run.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use sqlx::PgPool;
@@ -45,7 +46,7 @@ impl<S: Service> Clone for Edge<S> {
 #[error("{name}: {reason}")]
 pub struct BadSetting {
     /// The setting, as its environment variable is called.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What is wrong, and what would be right.
     pub reason: String,
 }

@@ -1,16 +1,26 @@
-//! `/health/live` and `/health/ready`.
+//! `/health/live` and `/health/ready`, and who asks for them from the command line.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::HOST;
+use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use super::Gate;
 use crate::lanes::LaneState;
+
+/// How long the service may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 pub(super) fn router(gate: Arc<Gate>) -> Router {
     Router::new().route("/health/live", get(|| async { "live\n" })).route("/health/ready", get(ready)).with_state(gate)
@@ -42,4 +52,33 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
         "backlog": { "events": gate.backlog().events, "oldest_seconds": gate.backlog().oldest.as_secs_f64() },
     });
     (status, Json(body)).into_response()
+}
+
+/// The service does not take commands.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unhealthy {
+    /// It says why.
+    #[error("{0}")]
+    NotReady(String),
+    #[error("nothing answers at {0}")]
+    NoAnswer(SocketAddr, #[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Asks the service at an address of this machine for `/health/ready`; what it says.
+pub(super) async fn ask(address: SocketAddr) -> Result<String, Unhealthy> {
+    let address = if address.ip().is_unspecified() { SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())) } else { address };
+    let answered = tokio::time::timeout(ANSWER_WITHIN, get_ready(address)).await.unwrap_or_else(|late| Err(late.into()));
+    let (status, body) = answered.map_err(|error| Unhealthy::NoAnswer(address, error))?;
+    if status == StatusCode::OK { Ok(body) } else { Err(Unhealthy::NotReady(body)) }
+}
+
+async fn get_ready(address: SocketAddr) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get("/health/ready").header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let (status, body) = (response.status(), response.into_body().collect().await?.to_bytes());
+    connection.abort();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }

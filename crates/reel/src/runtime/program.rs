@@ -1,4 +1,4 @@
-//! The program that each service is: `run`, `migrate`, `topics`.
+//! The program that each service is: `run`, `migrate`, `topics`, `health`.
 
 use std::process::ExitCode;
 
@@ -6,8 +6,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use super::serve::{self, ServeError};
-use super::settings::{DatabaseSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings};
-use super::{App, BadSetting};
+use super::settings::{DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings};
+use super::{App, BadSetting, health};
 use crate::database::Sessions;
 use crate::kafka::Topics;
 use crate::model::{Event, Service};
@@ -38,6 +38,8 @@ enum Command<A: App> {
         #[command(flatten)]
         topics: TopicSettings,
     },
+    /// Ask the service that runs here whether it takes commands; exit 1 if it does not. For the health checks of containers
+    Health(HttpSettings),
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,30 +87,37 @@ pub fn main<A: App>() -> ExitCode {
             log_as(LogFormat::Human);
             report(runtime.block_on(make_topics::<A>(&kafka, &topics)))
         }
+        (Some(Command::Health(settings)), _) => match runtime.block_on(health::ask(settings.http_address)) {
+            Ok(said) => {
+                println!("{said}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error),
+        },
         (None, None) => refuse("DATABASE_URL and KAFKA_BROKERS are not set; see --help"),
     }
 }
 
 async fn migrate<A: App>(settings: &DatabaseSettings) -> Result<(), ServeError> {
     let name = <A::Service as Service>::NAME;
-    let sessions = Sessions::new(&settings.database_url, name, std::time::Duration::from_secs(60)).map_err(|error| bad_url(&error))?;
+    let sessions = Sessions::new(&settings.url()?, name, std::time::Duration::from_secs(60)).map_err(|error| bad_url(&error))?;
     let mut connection = sessions.connect().await?;
     A::migrations().run(&mut connection).await?;
     Ok(())
 }
 
 async fn make_topics<A: App>(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<(), ServeError> {
-    let admin = Topics::new(kafka.kafka(<A::Service as Service>::NAME)).map_err(|error| bad_property(&error))?;
+    let admin = Topics::new(kafka.kafka(<A::Service as Service>::NAME)?).map_err(|error| bad_property(&error))?;
     admin.create_journal(<<A::Service as Service>::Event as Event>::TOPIC, topics.partitions, topics.replication).await?;
     Ok(())
 }
 
 pub(super) fn bad_url(error: &sqlx::Error) -> BadSetting {
-    BadSetting { name: "DATABASE_URL", reason: format!("{error}; write postgres://user:password@host:port/name") }
+    BadSetting { name: "DATABASE_URL".into(), reason: format!("{error}; write postgres://user:password@host:port/name") }
 }
 
 pub(super) fn bad_property(error: &rdkafka::error::KafkaError) -> BadSetting {
-    BadSetting { name: "RDKAFKA_… or KAFKA_BROKERS", reason: error.to_string() }
+    BadSetting { name: "RDKAFKA_… or KAFKA_BROKERS".into(), reason: error.to_string() }
 }
 
 fn log_as(format: LogFormat) {

@@ -74,8 +74,8 @@ pub enum ServeError {
 /// See [`ServeError`].
 pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> Result<(), ServeError> {
     let name = <A::Service as Service>::NAME;
-    let sessions = Sessions::new(&settings.database.database_url, name, settings.lease).map_err(|error| bad_url(&error))?;
-    let kafka = settings.kafka.kafka(name);
+    let sessions = Sessions::new(&settings.database.url()?, name, settings.lease).map_err(|error| bad_url(&error))?;
+    let kafka = settings.kafka.kafka(name)?;
     let pool = sessions.pool(settings.connections);
     let gate = Arc::new(Gate::new(settings.backlog_limit));
     let (commands, command_inbox) = Commands::<A::Service>::new(settings.command_limit, gate.clone());
@@ -87,7 +87,7 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
 
     let stop = CancellationToken::new();
-    let listener = TcpListener::bind(settings.http_address).await?;
+    let listener = TcpListener::bind(settings.http.http_address).await?;
     tracing::info!(address = %listener.local_addr()?, instance = settings.instance_id, "{name} serves HTTP");
     let stopping = stop.clone();
     let http = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });

@@ -1,28 +1,36 @@
 //! The settings that every service has. Their doc comments are the text of `--help`.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::BadSetting;
 use crate::kafka::Kafka;
 
 /// What stands before the name of an environment variable that sets a property of librdkafka.
 const PROPERTY_PREFIX: &str = "RDKAFKA_";
+/// What stands behind it where the value is in a file.
+const FILE_SUFFIX: &str = "_FILE";
 
 /// Where Postgres is.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseSettings {
     /// The service's own database, as `postgres://user:password@host:port/name`. TLS by `?sslmode=verify-full&sslrootcert=…`
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, required_unless_present = "database_url_file")]
+    database_url: Option<String>,
+    /// A file that holds it, such as a mounted secret
+    #[arg(long, env = "DATABASE_URL_FILE", conflicts_with = "database_url")]
+    database_url_file: Option<PathBuf>,
 }
 
 /// Where Kafka is.
 #[derive(Debug, Clone, Args)]
 pub struct KafkaSettings {
     /// Kafka's bootstrap servers, as `host:port`, comma-separated. Any property of librdkafka is set by an environment
-    /// variable with the prefix RDKAFKA_, as in RDKAFKA_SECURITY_PROTOCOL=SASL_SSL for security.protocol
+    /// variable with the prefix RDKAFKA_, as in RDKAFKA_SECURITY_PROTOCOL=SASL_SSL for security.protocol; with _FILE behind it, the
+    /// value is read from a file, as in RDKAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka
     #[arg(long, env = "KAFKA_BROKERS")]
     pub brokers: String,
     /// What stands before the name of every topic, for deployments that share a cluster
@@ -41,6 +49,14 @@ pub struct TopicSettings {
     pub replication: i32,
 }
 
+/// Where a service serves HTTP.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct HttpSettings {
+    /// Where HTTP is served; port 0 takes a free one, which the log tells
+    #[arg(long, env = "HTTP_ADDRESS", default_value = "127.0.0.1:8080")]
+    pub http_address: SocketAddr,
+}
+
 /// How a service runs.
 #[derive(Debug, Clone, Args)]
 pub struct RunSettings {
@@ -48,9 +64,8 @@ pub struct RunSettings {
     pub(crate) database: DatabaseSettings,
     #[command(flatten)]
     pub(crate) kafka: KafkaSettings,
-    /// Where HTTP is served; port 0 takes a free one, which the log tells
-    #[arg(long, env = "HTTP_ADDRESS", default_value = "127.0.0.1:8080")]
-    pub http_address: SocketAddr,
+    #[command(flatten)]
+    pub(crate) http: HttpSettings,
     /// The name of this replica, which it keeps across restarts; by default that of the host
     #[arg(long, env = "INSTANCE_ID", default_value_t = hostname())]
     pub instance_id: String,
@@ -86,21 +101,53 @@ pub enum LogFormat {
     Json,
 }
 
+impl DatabaseSettings {
+    /// The address, from where it stands.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn url(&self) -> Result<String, BadSetting> {
+        match &self.database_url_file {
+            Some(file) => secret("DATABASE_URL_FILE", file),
+            None => Ok(self.database_url.clone().unwrap_or_default()),
+        }
+    }
+}
+
 impl KafkaSettings {
     /// How the clients of the service `group` reach Kafka.
-    #[must_use]
-    pub fn kafka(&self, group: &str) -> Kafka {
-        let properties = std::env::vars().filter_map(|(name, value)| {
-            let property = name.strip_prefix(PROPERTY_PREFIX)?.to_lowercase().replace('_', ".");
-            Some((property, value))
-        });
-        Kafka {
+    ///
+    /// # Errors
+    /// Where a file that holds a property cannot be read.
+    pub fn kafka(&self, group: &str) -> Result<Kafka, BadSetting> {
+        Ok(Kafka {
             brokers: self.brokers.clone(),
             group: format!("{}{group}", self.topic_prefix),
             prefix: self.topic_prefix.clone(),
-            properties: properties.collect(),
-        }
+            properties: properties(std::env::vars())?,
+        })
     }
+}
+
+/// The properties of librdkafka that environment variables set.
+fn properties(variables: impl Iterator<Item = (String, String)>) -> Result<Vec<(String, String)>, BadSetting> {
+    let mut properties = Vec::new();
+    for (name, value) in variables {
+        let Some(property) = name.strip_prefix(PROPERTY_PREFIX) else { continue };
+        let (property, value) = match property.strip_suffix(FILE_SUFFIX) {
+            Some(property) => (property, secret(&name, Path::new(&value))?),
+            None => (property, value),
+        };
+        properties.push((property.to_lowercase().replace('_', "."), value));
+    }
+    Ok(properties)
+}
+
+/// What a file holds, without the end of its line.
+fn secret(setting: &str, file: &Path) -> Result<String, BadSetting> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| BadSetting { name: setting.to_owned().into(), reason: format!("cannot read {}: {error}", file.display()) })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// A duration as `250ms`, `5s`, `15m` or `1h`.
@@ -116,4 +163,44 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 fn hostname() -> String {
     let of_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     std::env::var("HOSTNAME").ok().or_else(of_kernel).map_or_else(|| "replica".into(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &str) -> PathBuf {
+        let file = std::env::temp_dir().join(format!("reel-secret-{}", uuid::Uuid::now_v7()));
+        std::fs::write(&file, content).expect("a file");
+        file
+    }
+
+    #[test]
+    fn properties_of_librdkafka_come_from_variables_and_from_files() {
+        let password = file("secret\n");
+        let variables = [
+            ("RDKAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
+            ("RDKAFKA_SASL_PASSWORD_FILE", password.to_str().expect("text")),
+            ("KAFKA_BROKERS", "a:1"),
+        ];
+        let found = properties(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter()).expect("properties");
+        let expected = [("security.protocol", "SASL_SSL"), ("sasl.password", "secret")];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        std::fs::remove_file(password).expect("it is there");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told_with_the_setting_and_its_path() {
+        let settings = DatabaseSettings { database_url: None, database_url_file: Some("/nowhere".into()) };
+        let said = settings.url().expect_err("no file").to_string();
+        assert!(said.contains("DATABASE_URL_FILE") && said.contains("/nowhere"), "{said}");
+    }
+
+    #[test]
+    fn the_address_of_the_database_may_stand_in_a_file() {
+        let address = file("postgres://payment:secret@db/payment\n");
+        let settings = DatabaseSettings { database_url: None, database_url_file: Some(address.clone()) };
+        assert_eq!(settings.url().expect("a file"), "postgres://payment:secret@db/payment");
+        std::fs::remove_file(address).expect("it is there");
+    }
 }

@@ -37,7 +37,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How long the database may take to answer.
 pub(super) const ANSWER_AT_MOST: Duration = Duration::from_secs(10);
 /// The pauses before a database that did not answer is asked again.
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 /// How much of a lane that waits for a row is kept in memory; the rest is read again later.
 const WAITING_AT_MOST: usize = 2_000;
 

@@ -99,7 +99,8 @@ async fn a_write_transaction_held_open_elsewhere_does_not_delay_the_relay() -> R
 #[tokio::test]
 async fn a_closed_service_answers_503_and_says_when_to_come_back() -> Result<()> {
     let shop = Shop::prepared(|_| {}).await?;
-    sqlx::query("drop schema reel cascade").execute(shop.system.pool(Service::Payment)).await?;
+    let nothing = "drop schema reel cascade; drop schema public cascade; create schema public";
+    sqlx::raw_sql(nothing).execute(shop.system.pool(Service::Payment)).await?;
     let replica = shop.system.start(Service::Payment, "payment-1").await?;
     eventually("it says that it has no tables", || async { Ok(replica.log_text().contains("migrate")) }).await?;
     let answer = reqwest::Client::new()

@@ -1,7 +1,7 @@
 # The commands a person types. Each does its own set-up.
 #
 #   make demo [ORDERS=1000] [RATE=n] [SEED=n] [KILL=n]   the order saga on real Kafka and Postgres, and its audit
-#   make up, make down                                   the same system, left running; stopped
+#   make up, make down [STACK=docker]                    the same system, left running; stopped
 #   make test, make check                                everything that .ci/run runs
 #   make faults [MINUTES=3] [SEED=n]                     a seeded stream of faults while orders run, and what must hold
 #   make failover [TRIALS=20] [LEASE=5s]                 how long others wait when something dies: medians
@@ -10,16 +10,25 @@
 
 .PHONY: demo up down test check faults failover model planted setup build
 
+compose := docker compose -f compose/compose.yaml
 bin := $(or $(CARGO_TARGET_DIR),target)/debug
 
 demo: setup build
 	$(bin)/orderctl demo
 
+ifeq ($(STACK),docker)
+up:
+	$(compose) up --build --wait
+
+down:
+	$(compose) down
+else
 up: setup build
 	$(bin)/orderctl up
 
 down: setup build
 	$(bin)/orderctl down
+endif
 
 # One stack for all tests: the one that is given or runs, or one that ends with them.
 test: setup

@@ -98,32 +98,33 @@ impl Crowd {
                 Request::Receipt { sku, quantity } => self.client.receive(sku, *quantity, key).await,
             }
         };
-        let answer = again(patience, ask).await.ok()?;
+        let (sent_at, answer) = again(patience, ask).await.ok()?;
         if answer.status != 201 {
             self.notes.wrong(format!("{} {id} was answered {}: {}", request.service(), answer.status, answer.json));
             return None;
         }
-        self.notes.acknowledged(id, answer.json.clone());
+        self.notes.acknowledged(id, sent_at, answer.json.clone());
         Some(answer.json)
     }
 
     async fn cancel(&self, order: OrderId, patience: Duration) {
         match again(patience, || self.client.cancel(order)).await {
-            Ok(answer) if answer.status == 200 => self.notes.cancel_acknowledged(order.uuid()),
+            Ok((sent_at, answer)) if answer.status == 200 => self.notes.cancel_acknowledged(order.uuid(), sent_at),
             // 409: it is confirmed; 404: it went with its database, or else it will be missed in the end.
-            Ok(answer) if matches!(answer.status, 409 | 404) => {}
-            Ok(answer) => self.notes.wrong(format!("the cancel of {order} was answered {}: {}", answer.status, answer.json)),
+            Ok((_, answer)) if matches!(answer.status, 409 | 404) => {}
+            Ok((_, answer)) => self.notes.wrong(format!("the cancel of {order} was answered {}: {}", answer.status, answer.json)),
             Err(_) => {}
         }
     }
 }
 
-/// Asks until there is an answer that is one. 500 asks for another try as well.
-async fn again<F: Future<Output = Result<Answer>>>(patience: Duration, ask: impl Fn() -> F) -> Result<Answer> {
+/// Asks until there is an answer that is one, and says when that try was sent. 500 asks for another try as well.
+async fn again<F: Future<Output = Result<Answer>>>(patience: Duration, ask: impl Fn() -> F) -> Result<(Instant, Answer)> {
     let begun = Instant::now();
     loop {
+        let sent_at = Instant::now();
         match ask().await {
-            Ok(answer) if answer.status < 500 => return Ok(answer),
+            Ok(answer) if answer.status < 500 => return Ok((sent_at, answer)),
             _ if begun.elapsed() >= patience => bail!("no reply in {patience:?}"),
             _ => sleep(PAUSE).await,
         }

@@ -27,7 +27,7 @@ pub(super) struct Note {
     pub(super) key: String,
     /// The acknowledgement.
     pub(super) reply: Option<Reply>,
-    /// When its cancel was acknowledged.
+    /// When the cancel that was acknowledged had been sent.
     pub(super) cancelled: Option<Instant>,
     /// When it was last absent from its topic while its database was thrown away.
     lost: Option<Instant>,
@@ -39,8 +39,8 @@ pub(super) struct Note {
 
 #[derive(Debug, Clone)]
 pub(super) struct Reply {
-    /// When it came.
-    pub(super) at: Instant,
+    /// When the try that was answered had been sent.
+    pub(super) sent_at: Instant,
     /// What was answered.
     pub(super) said: Value,
 }
@@ -75,14 +75,15 @@ impl Request {
 }
 
 impl Note {
-    /// It was acknowledged before its database was thrown away, and did not stand in the topic.
+    /// It was answered, or under way, when its database was thrown away, and did not stand in the topic. One that was under way may
+    /// have been committed by a replica that was paused, or cut off, before it could pass the answer on.
     pub(super) fn may_be_lost(&self) -> bool {
-        self.reply.as_ref().is_some_and(|reply| self.lost.is_some_and(|lost| reply.at < lost))
+        self.reply.as_ref().is_some_and(|reply| self.lost.is_some_and(|lost| reply.sent_at < lost))
     }
 
     /// The same of its cancel.
     pub(super) fn cancel_may_be_lost(&self) -> bool {
-        self.cancelled.is_some_and(|at| self.cancel_lost.is_some_and(|lost| at < lost))
+        self.cancelled.is_some_and(|sent_at| self.cancel_lost.is_some_and(|lost| sent_at < lost))
     }
 }
 
@@ -94,20 +95,20 @@ impl Notes {
         self.book().insert(id, note);
     }
 
-    pub(super) fn acknowledged(&self, id: Uuid, said: Value) {
-        self.change(id, |note| note.reply = Some(Reply { at: Instant::now(), said }));
+    pub(super) fn acknowledged(&self, id: Uuid, sent_at: Instant, said: Value) {
+        self.change(id, |note| note.reply = Some(Reply { sent_at, said }));
     }
 
-    pub(super) fn cancel_acknowledged(&self, id: Uuid) {
-        self.change(id, |note| note.cancelled = Some(Instant::now()));
+    pub(super) fn cancel_acknowledged(&self, id: Uuid, sent_at: Instant) {
+        self.change(id, |note| note.cancelled = Some(sent_at));
     }
 
     pub(super) fn wrong(&self, what: String) {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
-    /// Databases of these services are gone for a while, and their topics hold this. What is acknowledged from now on is safe. Says
-    /// how many requests were acknowledged and are not published.
+    /// Databases of these services are thrown away now, and their topics hold this. What is asked from now on is safe. Says how
+    /// many requests were acknowledged and are not published.
     pub(super) fn thrown_away(&self, services: &[Service], published: &Published) -> usize {
         let now = Instant::now();
         let mut unpublished = 0;

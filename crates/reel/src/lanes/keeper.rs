@@ -330,8 +330,9 @@ impl<S: Service<State: Stored>> Keeper<S> {
             let (step, relay, replica) = (self.step.clone(), self.relay.clone(), self.replica.clone());
             async move {
                 // A lane that is just being taken is given back when that has ended, so that nobody waits for its lease.
+                // One that is only opened anew is ours already, and may be pausing for long.
                 if let Some(mut opening) = held.opening
-                    && tokio::time::timeout(OPENING_AT_MOST, &mut opening).await.is_err()
+                    && (held.state == LaneState::Reopening || tokio::time::timeout(OPENING_AT_MOST, &mut opening).await.is_err())
                 {
                     opening.abort();
                 }

@@ -16,7 +16,7 @@ use crate::step::Stored;
 
 /// The pauses between tries to open a lane.
 const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// After so many tries, and then every so often, it is told why the lane is not open.
+/// After so many tries it is told why the lane is not open; in the log only every so often.
 const TELL_AFTER: u32 = 5;
 
 /// A lane that is to be opened.
@@ -50,6 +50,8 @@ pub(super) async fn open_at_last<S: Service<State: Stored>>(
                 tracing::debug!(%partition, error = %error, cause, "opening is tried again");
                 if tries % (2 * TELL_AFTER) == TELL_AFTER {
                     tracing::warn!(%partition, tries, error = %error, cause, "a lane could not be opened yet");
+                }
+                if tries >= TELL_AFTER {
                     let _ = notices.send(Notice::Waiting { partition, token: grant.token, reason: format!("{error}: {cause}") });
                 }
             }

@@ -48,6 +48,9 @@ pub(crate) enum Trouble {
     /// Acked offsets do not follow each other.
     #[error("somebody else wrote to our topic: a record is at offset {found} and not at {expected}")]
     Jumped { expected: i64, found: i64 },
+    /// The broker had the record already, and does not tell where.
+    #[error("an ack tells no offset")]
+    NoOffset,
     /// The broker or the client did not take it.
     #[error("a record was refused: {0}")]
     Refused(KafkaError),
@@ -169,6 +172,7 @@ impl Acks {
                 acked.last_offset = offset;
                 acked.next_seq = seq + 1;
             }
+            Ok(found) if found < 0 => acked.trouble = Some(Trouble::NoOffset),
             Ok(found) => acked.trouble = Some(Trouble::Jumped { expected: acked.last_offset + 1, found }),
             Err(error) => acked.trouble = Some(Trouble::Refused(error)),
         }

@@ -1,5 +1,6 @@
 //! The program that each service is: `run`, `migrate`, `topics`, `health`.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -14,15 +15,15 @@ use crate::model::{Event, Service};
 
 /// A wrong or missing setting.
 const EXIT_SETTING: u8 = 2;
+/// Options that are answered without a command.
+const ABOUT_ITSELF: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// A service of a choreographed saga, on Kafka and Postgres.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(version)]
 struct Program<A: App> {
     #[command(subcommand)]
-    command: Option<Command<A>>,
-    #[command(flatten)]
-    run: Option<Run<A>>,
+    command: Command<A>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +58,8 @@ struct Run<A: App> {
 /// in one line and ends with 2.
 #[must_use]
 pub fn main<A: App>() -> ExitCode {
-    let matches = Program::<A>::command().name(<A::Service as Service>::NAME).try_get_matches();
+    let arguments = with_default_command(std::env::args_os().collect());
+    let matches = Program::<A>::command().name(<A::Service as Service>::NAME).try_get_matches_from(arguments);
     let program = match matches.and_then(|matches| Program::<A>::from_arg_matches(&matches)) {
         Ok(program) => program,
         Err(error) if error.use_stderr() => return refuse(&in_one_line(&error.to_string())),
@@ -70,8 +72,8 @@ pub fn main<A: App>() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match (program.command, program.run) {
-        (Some(Command::Run(run)), _) | (None, Some(run)) => {
+    match program.command {
+        Command::Run(run) => {
             log_as(run.log_format);
             match runtime.block_on(serve::serve::<A>(&run.toolkit, &run.service)) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -79,23 +81,31 @@ pub fn main<A: App>() -> ExitCode {
                 Err(error) => fail(&error),
             }
         }
-        (Some(Command::Migrate(settings)), _) => {
+        Command::Migrate(settings) => {
             log_as(LogFormat::Human);
             report(runtime.block_on(migrate::<A>(&settings)))
         }
-        (Some(Command::Topics { kafka, topics }), _) => {
+        Command::Topics { kafka, topics } => {
             log_as(LogFormat::Human);
             report(runtime.block_on(make_topics::<A>(&kafka, &topics)))
         }
-        (Some(Command::Health(settings)), _) => match runtime.block_on(health::ask(settings.http_address)) {
+        Command::Health(settings) => match runtime.block_on(health::ask(settings.http_address)) {
             Ok(said) => {
                 println!("{said}");
                 ExitCode::SUCCESS
             }
             Err(error) => fail(&error),
         },
-        (None, None) => refuse("DATABASE_URL and KAFKA_BROKERS are not set; see --help"),
     }
+}
+
+/// A service that is told nothing, or only options, runs.
+fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let first = arguments.get(1).and_then(|argument| argument.to_str());
+    if first.is_none_or(|first| first.starts_with('-') && !ABOUT_ITSELF.contains(&first)) {
+        arguments.insert(arguments.len().min(1), "run".into());
+    }
+    arguments
 }
 
 async fn migrate<A: App>(settings: &DatabaseSettings) -> Result<(), ServeError> {
@@ -158,4 +168,18 @@ fn in_one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let text = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_is_told_no_command_runs() {
+        let told = |arguments: &[&str]| with_default_command(arguments.iter().map(Into::into).collect());
+        assert_eq!(told(&["order"]), ["order", "run"]);
+        assert_eq!(told(&["order", "--lease", "5s"]), ["order", "run", "--lease", "5s"]);
+        assert_eq!(told(&["order", "migrate"]), ["order", "migrate"]);
+        assert_eq!(told(&["order", "--help"]), ["order", "--help"]);
+    }
 }

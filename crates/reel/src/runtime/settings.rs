@@ -13,6 +13,8 @@ use crate::kafka::Kafka;
 const PROPERTY_PREFIX: &str = "RDKAFKA_";
 /// What stands behind it where the value is in a file.
 const FILE_SUFFIX: &str = "_FILE";
+/// Properties that begin so are themselves names of files.
+const TAKES_FILES: &str = "SASL_OAUTHBEARER_ASSERTION_";
 
 /// Where Postgres is.
 #[derive(Debug, Clone, Args)]
@@ -134,7 +136,8 @@ fn properties(variables: impl Iterator<Item = (String, String)>) -> Result<Vec<(
     let mut properties = Vec::new();
     for (name, value) in variables {
         let Some(property) = name.strip_prefix(PROPERTY_PREFIX) else { continue };
-        let (property, value) = match property.strip_suffix(FILE_SUFFIX) {
+        let of_file = property.strip_suffix(FILE_SUFFIX).filter(|_| !property.starts_with(TAKES_FILES));
+        let (property, value) = match of_file {
             Some(property) => (property, secret(&name, Path::new(&value))?),
             None => (property, value),
         };

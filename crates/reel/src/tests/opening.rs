@@ -153,6 +153,17 @@ async fn an_own_topic_made_anew_stops_the_lane() {
 }
 
 #[tokio::test]
+async fn an_own_topic_that_lost_its_end_stops_the_lane_although_it_has_grown_again() {
+    let (fixture, owner) = opened("cut").await;
+    send(&fixture, owner.generation, &[numbered(&fixture, 0, 0, None), numbered(&fixture, 2, 2, None)]).await;
+    // We had published 0 and 1; 1 was lost, and 2 came to stand in its place.
+    fixture.execute("update reel.cursors set seq = 2, \"offset\" = generation + 3 where partition = 0").await;
+    fixture.execute("update reel.heads set next_seq = 3 where partition = 0").await;
+    let Err(OpeningError::Stopped(reason)) = open_lane(&fixture).await.1 else { panic!("must stop") };
+    assert!(reason.contains("does not hold our event 1"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_token_that_was_taken_opens_nothing() {
     let (fixture, _) = opened("token").await;
     let zombie = fixture.take(LANE).await;

@@ -59,6 +59,7 @@ pub(crate) async fn open<S: Service<State: Stored>>(replica: &Replica<S>, grant:
     // Connections are borrowed for each use: an opening may wait long for Kafka, and the step needs them.
     let mut cursor = cursor(&mut *replica.pool.acquire().await?, grant).await?;
     cursor.opened_id = same_topic(replica, &replica.topic, partition, &cursor).await?;
+    same_end(replica, partition, &cursor).await?;
 
     let (generation, opened_id) = replica.publisher.open(partition, &replica.instance).await?;
     if generation < cursor.next_offset {
@@ -161,6 +162,23 @@ async fn same_topic<S: Service>(
             position.generation
         ))),
     }
+}
+
+/// Reads back the last record that we know to have published: if another one stands there, the end of the topic was lost, although
+/// something was written since.
+async fn same_end<S: Service>(replica: &Replica<S>, partition: Partition, cursor: &Position) -> Result<(), OpeningError> {
+    let last = cursor.next_offset - 1;
+    if last <= cursor.generation {
+        return Ok(()); // the `reel.opened` itself
+    }
+    let record = replica.reader.at(&replica.topic, partition, last).await?;
+    let found = record.as_ref().and_then(|record| record.envelope.as_ref().ok());
+    let (number, generation) = (cursor.next_seq - 1, cursor.generation);
+    if found.is_some_and(|envelope| (envelope.number, envelope.generation) == (Some(number), Some(generation))) {
+        return Ok(());
+    }
+    let topic = &replica.topic;
+    Err(OpeningError::Stopped(format!("{topic}/{partition} does not hold our event {number} at offset {last}: its end was lost")))
 }
 
 impl Position {

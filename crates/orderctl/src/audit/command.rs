@@ -1,5 +1,7 @@
 //! `orderctl audit`: where to look, and what to print.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -18,7 +20,7 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
     /// Kafka's bootstrap servers
-    #[arg(long, env = "KAFKA_BROKERS", requires_all = ["order_database", "payment_database", "inventory_database"])]
+    #[arg(long, env = "KAFKA_BROKERS")]
     pub brokers: Option<String>,
     /// What stands before the name of every topic
     #[arg(long, env = "TOPIC_PREFIX", default_value = "")]
@@ -26,12 +28,21 @@ pub struct Options {
     /// The address of the order service's database
     #[arg(long, env = "ORDER_DATABASE_URL", requires = "brokers", hide_env_values = true)]
     pub order_database: Option<String>,
+    /// A file that holds it, such as a mounted secret
+    #[arg(long, env = "ORDER_DATABASE_URL_FILE", requires = "brokers", conflicts_with = "order_database")]
+    pub order_database_file: Option<PathBuf>,
     /// The address of the payment service's database
     #[arg(long, env = "PAYMENT_DATABASE_URL", requires = "brokers", hide_env_values = true)]
     pub payment_database: Option<String>,
+    /// A file that holds it, such as a mounted secret
+    #[arg(long, env = "PAYMENT_DATABASE_URL_FILE", requires = "brokers", conflicts_with = "payment_database")]
+    pub payment_database_file: Option<PathBuf>,
     /// The address of the inventory service's database
     #[arg(long, env = "INVENTORY_DATABASE_URL", requires = "brokers", hide_env_values = true)]
     pub inventory_database: Option<String>,
+    /// A file that holds it, such as a mounted secret
+    #[arg(long, env = "INVENTORY_DATABASE_URL_FILE", requires = "brokers", conflicts_with = "inventory_database")]
+    pub inventory_database_file: Option<PathBuf>,
 }
 
 /// Audits and prints; a system that is not ok ends with exit code 1.
@@ -56,12 +67,16 @@ impl Options {
     fn places(&self) -> Result<Option<Places>> {
         let Some(brokers) = self.brokers.clone() else { return Ok(None) };
         let kafka = KafkaSettings { brokers, topic_prefix: self.topic_prefix.clone() };
-        let database = |service| match service {
-            Service::Order => self.order_database.clone(),
-            Service::Payment => self.payment_database.clone(),
-            Service::Inventory => self.inventory_database.clone(),
+        let database = |service| {
+            let (url, file) = match service {
+                Service::Order => (&self.order_database, &self.order_database_file),
+                Service::Payment => (&self.payment_database, &self.payment_database_file),
+                Service::Inventory => (&self.inventory_database, &self.inventory_database_file),
+            };
+            let of_file = file.as_ref().map(|file| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())));
+            let url = of_file.transpose()?.or_else(|| url.clone()).map(|url| url.trim_end().to_owned());
+            url.with_context(|| format!("--brokers names a Kafka, so name the databases too: --{service}-database is missing"))
         };
-        let Ok(databases) = PerService::try_new(|service| database(service).ok_or(())) else { return Ok(None) };
-        Ok(Some(Places { kafka: kafka.kafka("orderctl")?, databases }))
+        Ok(Some(Places { kafka: kafka.kafka("orderctl")?, databases: PerService::try_new(database)? }))
     }
 }

@@ -42,16 +42,21 @@ impl Topics {
         Ok(Self { kafka, admin })
     }
 
-    /// Makes a service's topic with what a journal needs. A topic that is there already is left alone.
+    /// Makes a service's topic with what a journal needs: it keeps everything, and an acked record is on [`in_sync_at_least`] so many
+    /// brokers. A topic that is there already is left alone.
     ///
     /// # Errors
     /// Where Kafka refuses or cannot be reached.
     pub async fn create_journal(&self, name: &str, partitions: i32, replication: i32) -> Result<(), TopicError> {
         let topic = self.kafka.topic(name);
-        let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(replication))
+        let in_sync = in_sync_at_least(replication).map(|brokers| brokers.to_string());
+        let mut new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(replication))
             .set("cleanup.policy", "delete")
             .set("retention.ms", "-1")
             .set("retention.bytes", "-1");
+        if let Some(brokers) = &in_sync {
+            new = new.set("min.insync.replicas", brokers);
+        }
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         for result in self.admin.create_topics([&new], &options).await? {
             match result {
@@ -60,5 +65,22 @@ impl Topics {
             }
         }
         Ok(())
+    }
+}
+
+/// How many brokers must have a record before it is acked, the producer's `acks=all` being meant. A majority: then one broker of three may
+/// die while records are published, and one that dies with its disk takes nothing away that was acked. With fewer than three copies
+/// there is no such choice, and the broker's default counts.
+fn in_sync_at_least(replication: i32) -> Option<i32> {
+    (replication >= 3).then_some(replication / 2 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_copies_must_have_a_record_where_there_are_three_or_more() {
+        assert_eq!([1, 2, 3, 4, 5].map(in_sync_at_least), [None, None, Some(2), Some(3), Some(3)]);
     }
 }

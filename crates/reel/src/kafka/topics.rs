@@ -42,7 +42,7 @@ impl Topics {
         Ok(Self { kafka, admin })
     }
 
-    /// Makes a service's topic with what a journal needs: it keeps everything, and an acked record is on [`in_sync_at_least`] so many
+    /// Makes a service's topic with what a journal needs: it keeps everything, and where there are three copies or more, an acked record is in most of
     /// brokers. A topic that is there already is left alone.
     ///
     /// # Errors

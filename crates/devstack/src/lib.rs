@@ -24,7 +24,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Where things lie: [`folders`]. Environment variables: `REEL_KAFKA` and `REEL_POSTGRES` (addresses of a stack that is
+//! Where one of several brokers is to die, [`KafkaCluster`] has three. Where things lie: [`folders`]. Environment variables: `REEL_KAFKA` and `REEL_POSTGRES` (addresses of a stack that is
 //! given), `REEL_DEVSTACK_DIR` (data folder), `REEL_DEVSTACK_CACHE` (jars, class archive, empty database), `REEL_KEEP`
 //! (keep the folders of temporary servers, and test databases).
 
@@ -39,7 +39,7 @@ pub mod topics;
 pub mod wait;
 
 pub use database::TestDatabase;
-pub use kafka::{KafkaServer, Listener};
+pub use kafka::{KafkaCluster, KafkaServer, Listener};
 pub use postgres::PostgresServer;
 pub use stack::{OwnStack, Source, Stack};
 

@@ -76,7 +76,7 @@ pub(crate) async fn could_be_created(bootstrap: &str) -> Result<()> {
     Ok(())
 }
 
-fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
+pub(crate) fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
     config.set_log_level(RDKafkaLogLevel::Emerg); // a broker that is not up yet is nothing to log

@@ -1,4 +1,4 @@
-//! The broker in a server's folder: one node that is broker and controller (KRaft), formatted from a template.
+//! The broker in a server's folder: a node that is broker and controller (KRaft), alone or one of several, formatted from a template.
 
 use std::fmt::Write;
 use std::fs;
@@ -37,8 +37,27 @@ log.index.size.max.bytes=1048576
 log.segment.delete.delay.ms=1000
 ";
 
+/// What is different where there are several nodes: Kafka's own topics are on three, and a write that counts is on two.
+const AMONG_OTHERS: &str = "\
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+share.coordinator.state.topic.replication.factor=3
+share.coordinator.state.topic.min.isr=2
+";
+
 /// The cluster's id in the template; each copy gets its own.
 const TEMPLATE_ID: &str = "AAAAAAAAQACAAAAAAAAAAQ";
+
+/// A node's place among those of its cluster, which know each other before any of them runs.
+pub(crate) struct Member {
+    pub(crate) cluster_id: String,
+    pub(crate) node_id: usize,
+    /// The ports of all controllers, in the order of the node ids, which count from 1.
+    pub(crate) controllers: Vec<u16>,
+}
 
 pub(crate) struct Kafka {
     /// Further properties, as `name=value`.
@@ -47,11 +66,13 @@ pub(crate) struct Kafka {
     pub(crate) behind: Vec<(String, u16, u16)>,
     /// Where the broker writes a class archive when it stops, if it is the one that is started for that.
     archive_to: Option<PathBuf>,
+    /// Its place, if it is not alone.
+    pub(crate) member: Option<Member>,
 }
 
 impl Kafka {
     pub(crate) fn new(properties: Vec<String>) -> Self {
-        Self { properties, behind: vec![], archive_to: None }
+        Self { properties, behind: vec![], archive_to: None, member: None }
     }
 
     async fn archive_flag(&self, programs: &Programs) -> Result<String> {
@@ -66,6 +87,11 @@ impl Kafka {
     fn text(&self, folder: &Path, ports: &[u16]) -> String {
         let [clients, controller] = [ports[0], ports[1]];
         let data = folder.join(DATA);
+        let (mut place, mut voters) = (String::new(), format!("1@127.0.0.1:{controller}"));
+        if let Some(Member { node_id, controllers, .. }) = &self.member {
+            place = format!("node.id={node_id}\n{AMONG_OTHERS}");
+            voters = controllers.iter().zip(1..).map(|(port, id)| format!("{id}@127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+        }
         let (mut protocols, mut listen, mut told) = (String::new(), String::new(), String::new());
         for (name, port, proxy) in &self.behind {
             let _ = write!(protocols, ",{name}:PLAINTEXT");
@@ -73,14 +99,20 @@ impl Kafka {
             let _ = write!(told, ",{name}://127.0.0.1:{proxy}");
         }
         format!(
-            "{PROPERTIES}log.dirs={}\n\
+            "{PROPERTIES}{place}log.dirs={}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
              listeners=PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller}{listen}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{clients}{told}\n\
-             controller.quorum.voters=1@127.0.0.1:{controller}\n{}\n",
+             controller.quorum.voters={voters}\n{}\n",
             data.display(),
             self.properties.join("\n"),
         )
+    }
+
+    /// What `meta.properties` says of a folder: whose it is. No two nodes of a cluster may have a folder of the same id.
+    fn identity(&self) -> String {
+        let (cluster, node) = self.member.as_ref().map_or((random_id(), 1), |member| (member.cluster_id.clone(), member.node_id));
+        format!("version=1\ncluster.id={cluster}\nnode.id={node}\ndirectory.id={}\n", random_id())
     }
 }
 
@@ -97,8 +129,7 @@ impl Kind for Kafka {
         if !data.join("meta.properties").exists() {
             let _ = fs::remove_dir_all(&data); // of a copy that was cut short
             folders::copy(&formatted, &data).await?;
-            let meta = fs::read_to_string(data.join("meta.properties"))?;
-            fs::write(data.join("meta.properties"), meta.replace(TEMPLATE_ID, &cluster_id()))?;
+            fs::write(data.join("meta.properties"), self.identity())?;
         }
         let properties = folder.join("server.properties");
         fs::write(&properties, self.text(folder, ports))?;
@@ -144,6 +175,6 @@ async fn formatted(programs: &Programs) -> Result<PathBuf> {
 }
 
 /// 16 bytes in base64url, as Kafka wants them; the last of the 22 characters has but two bits.
-fn cluster_id() -> String {
+pub(crate) fn random_id() -> String {
     (0..21).map(|_| fastrand::alphanumeric()).chain(['A']).collect()
 }

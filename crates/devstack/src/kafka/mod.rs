@@ -1,6 +1,7 @@
-//! A Kafka broker of one's own.
+//! A Kafka broker of one's own, or a cluster of three.
 
 mod broker;
+mod cluster;
 mod programs;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 pub(crate) use broker::Kafka;
+pub use cluster::KafkaCluster;
 
 use crate::proxy::Proxy;
 use crate::server::{OwnServer, Port};

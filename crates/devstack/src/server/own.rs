@@ -12,7 +12,7 @@ use super::{DATA, Kind, LOG, Process, State, ready, take_folder};
 use crate::folders;
 
 pub(crate) struct OwnServer<K: Kind> {
-    kind: K,
+    pub(crate) kind: K,
     folder: PathBuf,
     ports: Vec<Port>,
     running: Option<(Process, Guard)>,
@@ -22,29 +22,38 @@ pub(crate) struct OwnServer<K: Kind> {
 
 impl<K: Kind> OwnServer<K> {
     pub(crate) async fn temporary(kind: K) -> Result<Self> {
-        let (folder, lock) = folders::temporary(K::NAME)?;
-        Self::start(kind, &folder, Some(lock)).await
+        Self::reserved(kind).await?.started().await
     }
 
     pub(crate) async fn in_folder(kind: K, folder: &Path) -> Result<Self> {
-        Self::start(kind, folder, None).await
+        Self::take(kind, folder, None).await?.started().await
     }
 
-    async fn start(kind: K, folder: &Path, temporary: Option<File>) -> Result<Self> {
+    /// A temporary folder and ports for a server that does not run yet, for who must know the ports of several before one starts.
+    pub(crate) async fn reserved(kind: K) -> Result<Self> {
+        let (folder, lock) = folders::temporary(K::NAME)?;
+        Self::take(kind, &folder, Some(lock)).await
+    }
+
+    async fn take(kind: K, folder: &Path, temporary: Option<File>) -> Result<Self> {
         let (folder, ports) = take_folder::<K>(folder).await?;
-        let mut server = Self { kind, folder, ports, running: None, temporary };
-        if let Err(error) = server.start_again().await {
-            server.keep();
+        Ok(Self { kind, folder, ports, running: None, temporary })
+    }
+
+    /// Starts it for the first time.
+    pub(crate) async fn started(mut self) -> Result<Self> {
+        if let Err(error) = self.start_again().await {
+            self.keep();
             return Err(error);
         }
-        Ok(server)
+        Ok(self)
     }
 
     pub(crate) async fn start_again(&mut self) -> Result<()> {
         if self.running.is_some() {
             bail!("{} runs already: stop or kill it first", K::NAME);
         }
-        let ports: Vec<_> = self.ports.iter().map(|port| port.number).collect();
+        let ports = self.ports();
         let launch = self.kind.prepare(&self.folder, &ports).await?;
         let (process, guard) = launch.owned(&self.folder)?;
         State { pid: process.pid, ports }.write(&self.folder)?;
@@ -86,6 +95,10 @@ impl<K: Kind> OwnServer<K> {
 
     pub(crate) fn port(&self) -> u16 {
         self.ports[0].number
+    }
+
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.ports.iter().map(|port| port.number).collect()
     }
 
     pub(crate) fn log(&self) -> PathBuf {

@@ -16,6 +16,8 @@ pub struct SystemOptions {
     pub prefix: String,
     /// How many partitions every topic has.
     pub partitions: i32,
+    /// On how many brokers each partition is kept.
+    pub replication: i32,
     /// How long a dead replica's lanes stay with it.
     pub lease: Duration,
     /// How long an order may take.
@@ -27,7 +29,7 @@ pub struct SystemOptions {
 }
 
 impl SystemOptions {
-    /// 12 partitions, a lease of 5 s, and 15 minutes for an order.
+    /// 12 partitions on one broker each, a lease of 5 s, and 15 minutes for an order.
     #[must_use]
     pub fn new(kafka: &str, postgres_admin: &str, prefix: &str) -> Self {
         Self {
@@ -35,6 +37,7 @@ impl SystemOptions {
             postgres_admin: postgres_admin.to_owned(),
             prefix: prefix.to_owned(),
             partitions: 12,
+            replication: 1,
             lease: Duration::from_secs(5),
             settle_within: Duration::from_mins(15),
             env: Vec::new(),
@@ -73,6 +76,7 @@ impl SystemOptions {
             ("KAFKA_BROKERS", self.kafka.clone()),
             ("TOPIC_PREFIX", self.prefix.clone()),
             ("PARTITIONS", self.partitions.to_string()),
+            ("REPLICATION", self.replication.to_string()),
             ("LEASE", milliseconds(self.lease)),
             ("NO_COLOR", "1".to_owned()),
         ]

@@ -24,6 +24,11 @@ pub struct Kafka {
     pub properties: Vec<(String, String)>,
 }
 
+/// A broker that takes so long to answer is given up, and its connections are made anew: one that vanished with its machine closes
+/// none, and librdkafka would wait a minute for the answer to a record before it asks the new leader.
+const SILENT_AFTER: &str = "10000";
+/// So long a broker may wait for its followers before it says itself that it has too few. Shorter, so that it is heard.
+const ACKED_WITHIN: &str = "8000";
 /// At most one of the same complaints in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -61,6 +66,7 @@ impl Kafka {
             ("enable.idempotence", "true"),
             ("acks", "all"),
             ("message.timeout.ms", "0"),
+            ("request.timeout.ms", ACKED_WITHIN),
             ("linger.ms", "1"),
             ("message.max.bytes", "1048588"),
             ("queue.buffering.max.messages", "200000"),
@@ -73,6 +79,7 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", &self.group);
         config.set("topic.metadata.refresh.interval.ms", "10000").set("reconnect.backoff.max.ms", "1000");
+        config.set("socket.timeout.ms", SILENT_AFTER);
         for (name, value) in ours {
             config.set(*name, *value);
         }

@@ -3,12 +3,13 @@
 #   make demo [ORDERS=1000] [RATE=n] [SEED=n] [KILL=n]   the order saga on real Kafka and Postgres, and its audit
 #   make up, make down [STACK=docker]                    the same system, left running; stopped
 #   make test, make check                                everything that .ci/run runs
+#   make test-containers                                 the images as containers: needs a Docker engine
 #   make faults [MINUTES=3] [SEED=n]                     a seeded stream of faults while orders run, and what must hold
 #   make failover [TRIALS=20] [LEASE=5s]                 how long others wait when something dies: medians
 #   make model                                           the model checker over the production functions
 #   make planted                                         bugs are planted, and a named test must find each
 
-.PHONY: demo up down test check faults failover model planted setup build
+.PHONY: demo up down test test-containers images check faults failover model planted setup build
 
 compose := docker compose -f compose/compose.yaml
 bin := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -33,7 +34,15 @@ endif
 # One stack for all tests: the one that is given or runs, or one that ends with them.
 test: setup
 	cargo build --workspace --all-targets
-	$(bin)/devstack exec -- cargo test --workspace
+	$(bin)/devstack exec -- cargo test --workspace --exclude container-tests
+
+# The images as containers; without a Docker engine these are skipped, or fail if REQUIRE_DOCKER=1.
+test-containers: setup
+	if docker info >/dev/null 2>&1; then $(MAKE) images; fi
+	cargo test --package container-tests -- --nocapture
+
+images:
+	$(compose) --profile tools build
 
 check: setup
 	cargo fmt --all --check

@@ -1,0 +1,14 @@
+//! The system as users deploy it: the images, started by `compose/compose.yaml`, each test with a project of its own.
+
+mod deployment;
+mod docker;
+mod load;
+
+pub use deployment::Deployment;
+pub use docker::{Said, docker, engine};
+pub use load::Load;
+
+use std::time::Duration;
+
+/// How long anything may take: far more than it does, for machines are slow at times.
+pub const LIMIT: Duration = Duration::from_secs(90);

@@ -1,8 +1,9 @@
 # The commands a person types. Each does its own set-up.
 #
 #   make demo [ORDERS=1000] [RATE=n] [SEED=n] [KILL=n]   the order saga on real Kafka and Postgres, and its audit
+#   make demo STACK=docker                               the same on the images, as compose/ deploys them
 #   make up, make down [STACK=docker]                    the same system, left running; stopped
-#   make test, make check                                everything that .ci/run runs
+#   make test, make check                                all tests, all lints; STACK=docker has Kafka and Postgres in containers
 #   make test-containers                                 the images as containers: needs a Docker engine
 #   make faults [MINUTES=3] [SEED=n]                     a seeded stream of faults while orders run, and what must hold
 #   make failover [TRIALS=20] [LEASE=5s]                 how long others wait when something dies: medians
@@ -14,16 +15,20 @@
 compose := docker compose -f compose/compose.yaml
 bin := $(or $(CARGO_TARGET_DIR),target)/debug
 
-demo: setup build
+ifeq ($(STACK),docker)
+demo: setup images
+	cargo build --package orderctl
 	$(bin)/orderctl demo
 
-ifeq ($(STACK),docker)
 up:
 	$(compose) up --build --wait
 
 down:
 	$(compose) down
 else
+demo: setup build
+	$(bin)/orderctl demo
+
 up: setup build
 	$(bin)/orderctl up
 
@@ -42,7 +47,7 @@ test-containers: setup
 	cargo test --package container-tests -- --nocapture
 
 images:
-	$(compose) --profile tools build
+	$(compose) --profile tools build secrets order-topics payment-topics inventory-topics orderctl
 
 check: setup
 	cargo fmt --all --check

@@ -3,7 +3,7 @@
 # reach nothing else. The auditor reads all of them.
 set -euo pipefail
 sql() { psql --username postgres --no-psqlrc --quiet -v ON_ERROR_STOP=1 "$@"; }
-passwords=/run/reel/passwords.sql
+passwords=${PASSWORDS:-/run/reel/passwords.sql}
 
 sql --dbname postgres <<END
 \i $passwords

@@ -24,11 +24,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Where one of several brokers is to die, [`KafkaCluster`] has three. Where things lie: [`folders`]. Environment variables: `REEL_KAFKA` and `REEL_POSTGRES` (addresses of a stack that is
-//! given), `REEL_DEVSTACK_DIR` (data folder), `REEL_DEVSTACK_CACHE` (jars, class archive, empty database), `REEL_KEEP`
-//! (keep the folders of temporary servers, and test databases).
+//! Where one of several brokers is to die, [`KafkaCluster`] has three. What runs in containers: [`docker`]. Where things lie:
+//! [`folders`]. Environment variables: `REEL_KAFKA` and `REEL_POSTGRES` (addresses of a stack that is given), `STACK=docker` (the
+//! shared stack runs in containers), `REEL_DEVSTACK_DIR` (data folder), `REEL_DEVSTACK_CACHE` (jars, class archive, empty
+//! database), `REEL_KEEP` (keep the folders of temporary servers, and test databases).
 
 mod database;
+pub mod docker;
 pub mod folders;
 mod kafka;
 mod postgres;

@@ -1,18 +1,20 @@
 //! `devstack`: Kafka and Postgres for this repository, from the command line.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use devstack::docker::{self, Containers};
 use devstack::{OwnStack, Stack, folders};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Starts a real Kafka and a real Postgres for this repository.
 ///
-/// REEL_KAFKA (bootstrap servers) and REEL_POSTGRES (a superuser's address), when set, name a stack to be used instead.
+/// REEL_KAFKA (bootstrap servers) and REEL_POSTGRES (a superuser's address), when set, name a stack to be used instead. With
+/// STACK=docker, `exec` runs the command on containers.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -59,6 +61,9 @@ async fn run(Arguments { command, dir }: Arguments) -> Result<ExitCode> {
         }
         None => folders::data()?,
     };
+    if docker::is_wanted()? && !matches!(command, Commands::Exec { .. }) {
+        bail!("with STACK=docker there is only `devstack exec`: containers go when its command ends");
+    }
     match command {
         Commands::Up => println!("{}", Stack::shared_in(&data).await?),
         Commands::Down { delete_data } => {
@@ -87,6 +92,7 @@ async fn run(Arguments { command, dir }: Arguments) -> Result<ExitCode> {
         Commands::Exec { command } => {
             let found = match Stack::given().await? {
                 Some(given) => Some(given),
+                None if docker::is_wanted()? => return exec_in_docker(&command, &data).await,
                 None => Stack::running_in(&data)?,
             };
             if let Some(stack) = found {
@@ -97,6 +103,18 @@ async fn run(Arguments { command, dir }: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the command on containers of its own; if it fails, what they have logged stays.
+async fn exec_in_docker(command: &[String], data: &Path) -> Result<ExitCode> {
+    let containers = Containers::start().await?;
+    let code = exec(command, &Stack::of(&containers)).await?;
+    if code != ExitCode::SUCCESS {
+        let folder = data.join(format!("docker-{}", std::process::id()));
+        containers.write_logs(&folder).await?;
+        eprintln!("devstack: the logs of the containers are kept: {}", folder.display());
+    }
+    Ok(code)
 }
 
 /// Runs the command to its end. Ctrl-C reaches it from the terminal by itself; SIGTERM is handed on.

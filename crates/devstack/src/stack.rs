@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 
+use crate::docker::{self, Containers};
 use crate::kafka::{Kafka, bootstrap};
 use crate::postgres::{Postgres, url};
 use crate::server::{running, start_shared, stop_shared};
@@ -28,27 +29,35 @@ pub struct Stack {
 pub enum Source {
     /// `REEL_KAFKA` and `REEL_POSTGRES` say where it is.
     Environment,
+    /// Containers that go with this process.
+    Docker,
     /// Processes of this machine, started by us in this folder.
     Local(PathBuf),
 }
 
 impl Stack {
-    /// The stack of this machine: the one that the environment names, or else local processes, which are started if they
-    /// do not run, and left running for whoever comes next. Within one process the answer is found once.
+    /// The stack of this machine: the one that the environment names; or with `STACK=docker` containers, which go with this process;
+    /// or else local processes, which are started if they do not run, and left running for whoever comes next. Within one process
+    /// the answer is found once.
     ///
     /// # Errors
     /// If the stack that is given does not answer, or a local one cannot be started.
     pub async fn shared() -> Result<Self> {
         static SHARED: OnceCell<Stack> = OnceCell::const_new();
+        static CONTAINERS: OnceCell<Containers> = OnceCell::const_new();
         let find = || async {
-            let stack = Self::shared_in(&folders::data()?).await?;
+            let stack = match Self::given().await? {
+                Some(given) => given,
+                None if docker::is_wanted()? => Self::of(CONTAINERS.get_or_try_init(Containers::start).await?),
+                None => Self::shared_in(&folders::data()?).await?,
+            };
             crate::say(&format!("{stack}"));
             anyhow::Ok(stack)
         };
         SHARED.get_or_try_init(find).await.cloned()
     }
 
-    /// The same with another data folder.
+    /// The stack that the environment names, or local processes in this data folder.
     ///
     /// # Errors
     /// As [`Self::shared`].
@@ -56,7 +65,6 @@ impl Stack {
         if let Some(stack) = Self::given().await? {
             return Ok(stack);
         }
-        // A Docker engine that answers would be asked here.
         let folder = folder(data)?;
         let _lock = folders::lock(&folder.join("lock")).await?;
         let (kafka, postgres) = (folder.join("kafka"), folder.join("postgres"));
@@ -127,6 +135,11 @@ impl Stack {
         [(KAFKA, &self.kafka), (POSTGRES, &self.postgres)]
     }
 
+    /// The stack that these containers are.
+    pub fn of(containers: &Containers) -> Self {
+        Self { kafka: containers.kafka().to_owned(), postgres: containers.postgres().to_owned(), source: Source::Docker }
+    }
+
     fn local(folder: PathBuf, kafka: u16, postgres: u16) -> Self {
         Self { kafka: bootstrap(kafka), postgres: url(postgres), source: Source::Local(folder) }
     }
@@ -137,6 +150,7 @@ impl fmt::Display for Stack {
         write!(f, "kafka {}, postgres {} ", self.kafka, self.postgres)?;
         match &self.source {
             Source::Environment => write!(f, "(given by {KAFKA} and {POSTGRES})"),
+            Source::Docker => write!(f, "(containers)"),
             Source::Local(folder) => write!(f, "(local processes, {})", folder.display()),
         }
     }

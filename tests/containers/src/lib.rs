@@ -1,11 +1,9 @@
 //! The system as users deploy it: the images, started by `compose/compose.yaml`, each test with a project of its own.
 
 mod deployment;
-mod docker;
 mod load;
 
 pub use deployment::Deployment;
-pub use docker::{Said, docker, engine};
 pub use load::Load;
 
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! The deployment is closed: each service reaches what is its own, and a stranger reaches nothing.
 
 use anyhow::{Result, ensure};
-use container_tests::{Deployment, Said};
+use container_tests::Deployment;
+use devstack::docker::Said;
 
 const KAFKA: &str = "/opt/kafka/bin";
 
@@ -11,13 +12,13 @@ async fn kafka(deployment: &Deployment, properties: &str, command: &str) -> Resu
         "umask 077; file=$(mktemp); printf '%b' '{properties}default.api.timeout.ms=8000\\nrequest.timeout.ms=4000\\nmax.block.ms=8000\\n' >$file; \
          {command}; code=$?; rm $file; exit $code"
     );
-    deployment.compose(&["exec", "-T", "kafka", "bash", "-c", &script]).await
+    deployment.compose().run(&["exec", "-T", "kafka", "bash", "-c", &script]).await
 }
 
 async fn psql(deployment: &Deployment, role: &str, password: &str, database: &str, sql: &str) -> Result<Said> {
     let target = format!("host=127.0.0.1 user={role} dbname={database}");
     let password = format!("PGPASSWORD={password}");
-    deployment.compose(&["exec", "-T", "-e", &password, "postgres", "psql", "--no-password", &target, "-c", sql]).await
+    deployment.compose().run(&["exec", "-T", "-e", &password, "postgres", "psql", "--no-password", &target, "-c", sql]).await
 }
 
 fn refused(what: &str, said: &Said, reason: &str) -> Result<()> {
@@ -33,8 +34,11 @@ fn refused(what: &str, said: &Said, reason: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_credentials_of_payment_reach_nothing_of_order_and_none_reach_nothing() -> Result<()> {
     let name = "the_credentials_of_payment_reach_nothing_of_order_and_none_reach_nothing";
-    let Some(deployment) = Deployment::up(name).await? else { return Ok(()) };
-    let users = deployment.compose(&["exec", "-T", "kafka", "cat", "/etc/kafka/secrets/users"]).await?.success()?;
+    Deployment::test(name, &[], closed).await
+}
+
+async fn closed(deployment: &Deployment) -> Result<()> {
+    let users = deployment.compose().run(&["exec", "-T", "kafka", "cat", "/etc/kafka/secrets/users"]).await?.success()?;
     let password = |user: &str| users.lines().find_map(|line| line.strip_prefix(&format!("{user} "))).unwrap_or_default().to_owned();
     let login = |user: &str, password: &str| {
         format!(
@@ -50,36 +54,32 @@ async fn the_credentials_of_payment_reach_nothing_of_order_and_none_reach_nothin
     let list = offsets("orders");
 
     let payment = login("payment", &password("payment"));
-    let ends = async |topic: &str| kafka(&deployment, &payment, &offsets(topic)).await?.success(); // they are good, and may read
+    let ends = async |topic: &str| kafka(deployment, &payment, &offsets(topic)).await?.success(); // they are good, and may read
     let before = (ends("orders").await?, ends("payments").await?);
-    kafka(&deployment, &payment, &produce("orders")).await?;
-    kafka(&deployment, &login("order-owner", &password("order-owner")), &produce("orders")).await?;
-    kafka(&deployment, &payment, &produce("payments")).await?;
+    kafka(deployment, &payment, &produce("orders")).await?;
+    kafka(deployment, &login("order-owner", &password("order-owner")), &produce("orders")).await?;
+    kafka(deployment, &payment, &produce("payments")).await?;
     ensure!(ends("orders").await? == before.0, "somebody other than order wrote into orders");
     ensure!(ends("payments").await? != before.1, "payment cannot write into its own topic, so the test shows nothing");
-    refused("a wrong password", &kafka(&deployment, &login("payment", "guess"), &list).await?, "Authentication failed")?;
-    let plain = kafka(&deployment, "security.protocol=PLAINTEXT\\n", &list).await?;
+    refused("a wrong password", &kafka(deployment, &login("payment", "guess"), &list).await?, "Authentication failed")?;
+    let plain = kafka(deployment, "security.protocol=PLAINTEXT\\n", &list).await?;
     ensure!(plain.code != 0 && !plain.text().contains("orders:"), "a client without credentials read: {}", plain.text());
 
     let secret = password("payment");
-    psql(&deployment, "payment", &secret, "payment", "select count(*) from payments").await?.success()?;
-    refused("payment in order's database", &psql(&deployment, "payment", &secret, "order", "select 1").await?, "no pg_hba.conf entry")?;
+    psql(deployment, "payment", &secret, "payment", "select count(*) from payments").await?.success()?;
+    refused("payment in order's database", &psql(deployment, "payment", &secret, "order", "select 1").await?, "no pg_hba.conf entry")?;
     refused(
         "payment in no database of its own",
-        &psql(&deployment, "payment", &secret, "postgres", "select 1").await?,
+        &psql(deployment, "payment", &secret, "postgres", "select 1").await?,
         "no pg_hba.conf entry",
     )?;
     refused(
         "a table of payment's role",
-        &psql(&deployment, "payment", &secret, "payment", "create table mine ()").await?,
+        &psql(deployment, "payment", &secret, "payment", "create table mine ()").await?,
         "permission denied",
     )?;
-    refused("a client without a password", &psql(&deployment, "payment", "", "payment", "select 1").await?, "no password supplied")?;
-    refused("a wrong password", &psql(&deployment, "payment", "guess", "payment", "select 1").await?, "password authentication failed")?;
-    refused(
-        "the superuser by the network",
-        &psql(&deployment, "postgres", &secret, "postgres", "select 1").await?,
-        "no pg_hba.conf entry",
-    )?;
-    deployment.down().await
+    refused("a client without a password", &psql(deployment, "payment", "", "payment", "select 1").await?, "no password supplied")?;
+    refused("a wrong password", &psql(deployment, "payment", "guess", "payment", "select 1").await?, "password authentication failed")?;
+    refused("the superuser by the network", &psql(deployment, "postgres", &secret, "postgres", "select 1").await?, "no pg_hba.conf entry")?;
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! The whole system in containers: sagas, restarts, and containers that are killed, paused and cut off.
 
-use anyhow::{Result, ensure};
-use container_tests::{Deployment, Load, docker, engine};
+use anyhow::{Context, Result, ensure};
+use container_tests::{Deployment, Load};
+use devstack::docker::{docker, engine};
 use orderctl::system::Service;
 use serde_json::Value;
 
@@ -22,10 +23,18 @@ fn is_ready(health: &Value) -> bool {
     health["ready"] == true
 }
 
+/// Health shows a backlog of a moment at most, while orders arrive.
+fn is_published(health: &Value) -> bool {
+    is_ready(health) && health["backlog"]["oldest_seconds"].as_f64().unwrap_or(0.0) < 1.0
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_end_in_every_way_and_the_audit_is_clean() -> Result<()> {
-    let Some(deployment) = Deployment::up("orders_end_in_every_way_and_the_audit_is_clean").await? else { return Ok(()) };
-    filled(&deployment).await?;
+    Deployment::test("orders_end_in_every_way_and_the_audit_is_clean", &[], every_way).await
+}
+
+async fn every_way(deployment: &Deployment) -> Result<()> {
+    filled(deployment).await?;
     let client = deployment.client();
     client.place("ann", &[("COFFEE", 2)], "confirmed").await?.order_id()?;
     client.place("nobody", &[("COFFEE", 1)], "no account").await?.order_id()?;
@@ -33,24 +42,23 @@ async fn orders_end_in_every_way_and_the_audit_is_clean() -> Result<()> {
     let figures = deployment.ends_well().await?;
     ensure!(figures.orders == 3 && figures.confirmed == 1, "{figures:?}");
     ensure!(figures.cancelled.keys().map(String::as_str).eq(["out_of_stock", "payment_failed"]), "{figures:?}");
-    deployment.down().await
+    Ok(())
 }
 
 /// Docker does to a container what happens to machines; orders arrive all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_restarted_killed_paused_or_cut_off_the_audit_is_clean() -> Result<()> {
     let name = "whatever_is_restarted_killed_paused_or_cut_off_the_audit_is_clean";
-    let Some(deployment) = Deployment::up(name).await? else { return Ok(()) };
-    filled(&deployment).await?;
+    Deployment::test(name, &[], every_fault).await
+}
+
+async fn every_fault(deployment: &Deployment) -> Result<()> {
+    filled(deployment).await?;
     let mut acknowledged = 0;
     for fault in ["restart", "kill", "pause", "replica cut off", "postgres cut off", "kafka cut off"] {
         let load = Load::start(deployment.client(), fault);
         load.goes_on(5).await?;
-        let done = strike(&deployment, fault, &load).await;
-        if done.is_err() {
-            deployment.show_logs().await;
-        }
-        done?;
+        strike(deployment, fault, &load).await.with_context(|| fault)?;
         load.goes_on(5).await?;
         let orders = load.end().await?;
         acknowledged += orders.len() as u64;
@@ -58,7 +66,7 @@ async fn whatever_is_restarted_killed_paused_or_cut_off_the_audit_is_clean() -> 
         println!("{fault}: {} orders were acknowledged meanwhile; audit ok", orders.len());
         ensure!(figures.orders == acknowledged && figures.confirmed == acknowledged, "{fault}: {acknowledged} acknowledged, {figures:?}");
     }
-    deployment.down().await
+    Ok(())
 }
 
 async fn strike(deployment: &Deployment, fault: &str, load: &Load) -> Result<()> {
@@ -109,11 +117,40 @@ async fn strike(deployment: &Deployment, fault: &str, load: &Load) -> Result<()>
 }
 
 async fn cut(deployment: &Deployment, container: &str) -> Result<()> {
-    docker(&["network", "disconnect", &deployment.network(), container]).await?.success().map(drop)
+    docker(&["network", "disconnect", &deployment.compose().network(), container]).await?.success().map(drop)
 }
 
 async fn join(deployment: &Deployment, container: &str, alias: &str) -> Result<()> {
-    docker(&["network", "connect", "--alias", alias, &deployment.network(), container]).await?.success().map(drop)
+    docker(&["network", "connect", "--alias", alias, &deployment.compose().network(), container]).await?.success().map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_without_passwords_and_tls_works_too() -> Result<()> {
+    Deployment::test("a_deployment_without_passwords_and_tls_works_too", &[("SECURE", "0")], every_way).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_three_brokers_any_one_may_be_killed() -> Result<()> {
+    Deployment::test("with_three_brokers_any_one_may_be_killed", &[("COMPOSE_PROFILES", "three")], one_broker_after_the_other).await
+}
+
+async fn one_broker_after_the_other(deployment: &Deployment) -> Result<()> {
+    filled(deployment).await?;
+    let load = Load::start(deployment.client(), "three brokers");
+    for broker in deployment.brokers() {
+        let container = deployment.container(broker);
+        docker(&["kill", &container]).await?.success()?;
+        load.goes_on(5).await?;
+        for nth in [1, 2] {
+            deployment.until_health(Service::Order, nth, "what was decided meanwhile is published", is_published).await?;
+        }
+        docker(&["start", &container]).await?.success()?;
+        deployment.until_healthy(&container).await?;
+    }
+    let orders = load.end().await?;
+    let figures = deployment.ends_well().await?;
+    ensure!(figures.confirmed == orders.len() as u64, "{} acknowledged, {figures:?}", orders.len());
+    Ok(())
 }
 
 #[tokio::test]

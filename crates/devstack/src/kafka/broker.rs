@@ -12,14 +12,17 @@ use super::programs::Programs;
 use crate::server::{DATA, Kind, Launch, OwnServer};
 use crate::{folders, say, topics};
 
-/// `log.cleaner.dedupe.buffer.size` is 128 MB of heap otherwise. A killed broker cannot come back before its session has
-/// ended, hence the short one. Voters are named here and not in the data, so that a formatted folder fits any port.
-const PROPERTIES: &str = "\
+/// Alone, and broker and controller. Voters are named here and not in the data, so that a formatted folder fits any port.
+const PLACE: &str = "\
 process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
+";
+
+/// `log.cleaner.dedupe.buffer.size` is 128 MB of heap otherwise. A killed broker cannot come back before its session has
+/// ended, hence the short one.
+pub(crate) const TUNING: &str = "\
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -99,7 +102,7 @@ impl Kafka {
             let _ = write!(told, ",{name}://127.0.0.1:{proxy}");
         }
         format!(
-            "{PROPERTIES}{place}log.dirs={}\n\
+            "{PLACE}{TUNING}{place}log.dirs={}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
              listeners=PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller}{listen}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{clients}{told}\n\
@@ -157,8 +160,8 @@ async fn formatted(programs: &Programs) -> Result<PathBuf> {
     let cached = programs.jars.with_file_name("formatted");
     folders::once(&cached, |partial: PathBuf| async move {
         let properties = partial.with_extension("properties");
-        let controller = "log.dirs={}\nlisteners=CONTROLLER://127.0.0.1:1\ncontroller.quorum.voters=1@127.0.0.1:1\n";
-        let roles = PROPERTIES.replace("broker,controller", "controller").replace("inter.broker.listener.name=PLAINTEXT\n", "");
+        let controller = "log.dirs={}\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT\nlisteners=CONTROLLER://127.0.0.1:1\ncontroller.quorum.voters=1@127.0.0.1:1\n";
+        let roles = PLACE.replace("broker,controller", "controller").replace("inter.broker.listener.name=PLAINTEXT\n", "");
         fs::write(&properties, roles + &controller.replace("{}", &partial.display().to_string()))?;
         let mut java = Command::new(&programs.java);
         java.args(programs.args("-Xshare:auto".to_owned(), "kafka.tools.StorageTool"));

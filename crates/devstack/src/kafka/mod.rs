@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-pub(crate) use broker::Kafka;
+pub(crate) use broker::{Kafka, TUNING};
 pub use cluster::KafkaCluster;
 
 use crate::proxy::Proxy;

@@ -14,10 +14,9 @@ use super::programs::{Programs, unprivileged_user};
 use crate::folders;
 use crate::server::{DATA, Kind, Launch};
 
+const PLACE: [&str; 2] = ["listen_addresses=127.0.0.1", "unix_socket_directories="];
 /// `fsync` and `synchronous_commit` stay on: what the product promises rests on them.
-const SETTINGS: [&str; 11] = [
-    "listen_addresses=127.0.0.1",
-    "unix_socket_directories=",
+pub(crate) const SETTINGS: [&str; 9] = [
     "max_connections=500",
     "shared_buffers=256MB",
     "fsync=on",
@@ -51,7 +50,7 @@ impl Kind for Postgres {
         check_version(&programs, &data)?;
         check_access(user, &data).await?;
         remove_stale_pid_file(&data)?;
-        let settings = SETTINGS.iter().copied().chain(self.settings.iter().map(String::as_str));
+        let settings = PLACE.iter().chain(&SETTINGS).copied().chain(self.settings.iter().map(String::as_str));
         let mut args = vec!["-D".into(), data.into_os_string(), "-p".into(), ports[0].to_string().into()];
         args.extend(settings.flat_map(|setting| ["-c".into(), setting.into()]));
         // Immediate shutdown: no checkpoint, but no shared memory is left behind either.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-pub(crate) use cluster::Postgres;
+pub(crate) use cluster::{Postgres, SETTINGS};
 
 use crate::folders;
 use crate::server::OwnServer;

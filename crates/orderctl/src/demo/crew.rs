@@ -8,37 +8,43 @@ use fastrand::Rng;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use crate::system::{PerService, Replica, Service, System};
+use super::member::Member;
+use crate::system::{PerService, Service};
 
 /// The replicas. Who holds a service and who kills take turns, so that nothing that is held is started anew.
 pub(super) struct Crew<'a> {
-    system: &'a System,
-    members: Mutex<Members>,
+    members: Mutex<Members<'a>>,
 }
 
-struct Members {
-    replicas: Vec<Replica>,
+struct Members<'a> {
+    replicas: Vec<Member<'a>>,
     held: Option<Service>,
     kills: PerService<u32>,
 }
 
 impl<'a> Crew<'a> {
-    pub(super) fn new(system: &'a System, replicas: Vec<Replica>) -> Self {
-        Self { system, members: Mutex::new(Members { replicas, held: None, kills: PerService::default() }) }
+    pub(super) fn new(replicas: Vec<Member<'a>>) -> Self {
+        Self { members: Mutex::new(Members { replicas, held: None, kills: PerService::default() }) }
     }
 
-    /// Stops all processes of a service where they are (SIGSTOP); they are not killed until they go on.
+    /// Stops all replicas of a service where they are; they are not killed until they go on.
     pub(super) async fn hold(&self, service: Service) -> Result<()> {
         let mut members = self.members.lock().await;
         members.held = Some(service);
-        members.replicas.iter_mut().filter(|replica| replica.service() == service).try_for_each(Replica::pause)
+        for replica in members.replicas.iter_mut().filter(|replica| replica.service() == service) {
+            replica.pause().await?;
+        }
+        Ok(())
     }
 
     /// Lets what is held go on.
     pub(super) async fn let_go(&self) -> Result<()> {
         let mut members = self.members.lock().await;
         let held = members.held.take();
-        members.replicas.iter_mut().filter(|replica| held == Some(replica.service())).try_for_each(Replica::resume)
+        for replica in members.replicas.iter_mut().filter(|replica| held == Some(replica.service())) {
+            replica.resume().await?;
+        }
+        Ok(())
     }
 
     /// Kills one of the replicas with -9 again and again, each so long after the last one, and starts it again at once under its
@@ -60,16 +66,14 @@ impl<'a> Crew<'a> {
         let Members { replicas, held, kills } = &mut *members;
         let free = replicas.iter_mut().filter(|replica| *held != Some(replica.service()));
         let Some(victim) = rng.choice(free.collect::<Vec<_>>()) else { return Ok(()) };
-        victim.kill().await?;
         kills[victim.service()] += 1;
-        *victim = self.system.start(victim.service(), victim.name()).await?;
-        Ok(())
+        victim.kill_and_start().await
     }
 
     /// Waits until those that were killed last are back.
     pub(super) async fn ready(&self) -> Result<()> {
         for replica in &mut self.members.lock().await.replicas {
-            replica.wait_ready().await?;
+            replica.ready().await?;
         }
         Ok(())
     }
@@ -86,7 +90,7 @@ impl<'a> Crew<'a> {
     pub(super) async fn kills(&self) -> String {
         let kills = &self.members.lock().await.kills;
         let total: u32 = kills.iter().map(|(_, count)| count).sum();
-        let mut text = format!("{total} processes were killed with -9 meanwhile");
+        let mut text = format!("{total} replicas were killed with -9 meanwhile");
         for (nth, (service, count)) in kills.iter().enumerate() {
             let _ = write!(text, "{} {service} {count}", if nth == 0 { ":" } else { "," });
         }

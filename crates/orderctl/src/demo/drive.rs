@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::crew::Crew;
 use super::follow::Follow;
 use super::plan::{self, PLENTY, POOR, Plan, Planned, RICH, SCARCE, SCARCE_PIECES, Wish};
-use crate::system::{Client, Service, System};
+use crate::system::{Client, Service};
 
 /// What each customer has: more than any demo can spend.
 const DEPOSIT_CENTS: i64 = 100_000_000_000;
@@ -46,18 +46,18 @@ impl Plan {
 }
 
 /// Places the orders of a plan at a rate.
-pub(super) struct Driver<'a> {
-    pub(super) system: &'a System,
+pub(super) struct Driver<'a, 'crew> {
+    pub(super) client: Client,
     pub(super) plan: &'a Plan,
     pub(super) rate: u32,
     pub(super) follow: &'a Follow,
-    pub(super) crew: &'a Crew<'a>,
+    pub(super) crew: &'a Crew<'crew>,
 }
 
-impl Driver<'_> {
+impl Driver<'_, '_> {
     /// Places all orders and says how many were acknowledged.
     pub(super) async fn drive(&self) -> Result<u64> {
-        let client = self.system.client();
+        let client = &self.client;
         let interval = Duration::from_secs(1) / self.rate;
         let mut next_at = Instant::now();
         let mut placed = 0;
@@ -72,9 +72,9 @@ impl Driver<'_> {
             let key = format!("demo-{nth}");
             if nth + 1 == self.plan.late.end {
                 // The load waits here until this one has missed its deadline, so that not all orders do.
-                let order_id = place(&client, order, &key).await?;
+                let order_id = place(client, order, &key).await?;
                 placed += 1;
-                self.until_expired(&client, order_id).await?;
+                self.until_expired(client, order_id).await?;
                 self.crew.let_go().await?;
                 self.follow.tell("inventory goes on");
                 next_at = Instant::now();

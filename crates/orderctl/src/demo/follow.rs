@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
-use crate::system::{Progress, System};
+use crate::system::{Progress, View};
 
 const LOOK: Duration = Duration::from_millis(250);
 const SAY: Duration = Duration::from_secs(3);
@@ -37,10 +37,10 @@ impl Follow {
     }
 
     /// Looks at the databases again and again; ends only if they do not answer.
-    pub(super) async fn show(&self, system: &System) -> anyhow::Error {
+    pub(super) async fn show(&self, view: &View) -> anyhow::Error {
         let mut said_at = Instant::now();
         loop {
-            let progress = match system.progress().await {
+            let progress = match view.progress().await {
                 Ok(progress) => progress,
                 Err(error) => return error,
             };

@@ -3,6 +3,7 @@
 mod crew;
 mod drive;
 mod follow;
+mod member;
 mod plan;
 mod servers;
 mod summary;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use devstack::docker;
 use fastrand::Rng;
 use nix::libc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,10 +21,11 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use plan::{Plan, Planned, Wish};
 
 use crate::audit::Audit;
-use crate::system::{System, SystemOptions};
+use crate::system::{Deployed, System, SystemOptions, View};
 use crew::Crew;
 use drive::Driver;
 use follow::Follow;
+use member::Member;
 use servers::Servers;
 
 /// How long after the last order everything must have ended.
@@ -77,6 +80,10 @@ async fn demo(options: &Options) -> Result<bool> {
     let plan = Plan::new(options.orders as usize, seed, options.settle_within);
     say(&format!("{} orders, {} a second, seed {seed} (again: SEED={seed})", options.orders, options.rate));
 
+    if docker::is_wanted()? { on_containers(options, seed, &plan).await } else { on_processes(options, seed, &plan).await }
+}
+
+async fn on_processes(options: &Options, seed: u64, plan: &Plan) -> Result<bool> {
     let servers = Servers::find(options.keep).await?;
     say(&format!("{}", servers.stack()));
     let prefix = format!("demo-{}-", devstack::topics::unique_prefix().trim_matches(['t', '-']));
@@ -92,7 +99,11 @@ async fn demo(options: &Options) -> Result<bool> {
         "databases and topics {prefix}* are made; {REPLICAS} replicas of each service start, logs: {}",
         system.folder().display()
     ));
-    let done = drive_and_audit(options, seed, &plan, &system).await;
+    let done = async {
+        let crew = Crew::new(Member::processes(system.start_all(REPLICAS).await?, &system));
+        drive_and_audit(options, seed, plan, system.view(), &crew).await
+    };
+    let done = done.await;
     match (&done, options.keep) {
         (Ok(audit), false) if audit.figures.ok => {
             if servers.are_own() {
@@ -109,26 +120,39 @@ async fn demo(options: &Options) -> Result<bool> {
     Ok(done?.figures.ok)
 }
 
-async fn drive_and_audit(options: &Options, seed: u64, plan: &Plan, system: &System) -> Result<Audit> {
-    let crew = Crew::new(system, system.start_all(REPLICAS).await?);
-    plan.stock_up(&system.client()).await?;
+async fn on_containers(options: &Options, seed: u64, plan: &Plan) -> Result<bool> {
+    ensure!(!options.keep, "--keep is for processes; `make up STACK=docker` leaves a deployment running");
+    say("the containers of compose/compose.yaml start");
+    let deployed = Deployed::up(&[("SETTLE_WITHIN", &format!("{}ms", options.settle_within.as_millis()))]).await?;
+    let crew = Crew::new(Member::containers(&deployed));
+    let done = drive_and_audit(options, seed, plan, deployed.view(), &crew).await;
+    if done.is_err() {
+        deployed.compose().show_logs().await;
+    }
+    drop(crew);
+    deployed.down().await?;
+    Ok(done?.figures.ok)
+}
+
+async fn drive_and_audit(options: &Options, seed: u64, plan: &Plan, view: &View, crew: &Crew<'_>) -> Result<Audit> {
+    plan.stock_up(&view.client()).await?;
     let follow = Follow::new(plan.orders.len() as u64);
     let work = async {
-        let driver = Driver { system, plan, rate: options.rate, follow: &follow, crew: &crew };
+        let driver = Driver { client: view.client(), plan, rate: options.rate, follow: &follow, crew };
         let placed = tokio::select! {
             placed = driver.drive() => placed?,
             error = crew.kill_every(options.kill, Rng::with_seed(seed)) => return Err(error),
         };
         crew.ready().await?;
-        system.until_quiet(options.settle_within + QUIET_WITHIN).await?;
+        view.until_quiet(options.settle_within + QUIET_WITHIN).await?;
         anyhow::Ok(placed)
     };
     let placed = tokio::select! {
         placed = work => placed?,
-        error = follow.show(system) => return Err(error),
+        error = follow.show(view) => return Err(error),
     };
     follow.end();
-    let audit = system.places().audit().await?;
+    let audit = view.places().audit().await?;
     print(&format!("\n{}\n{}\n\n{audit}", summary::of(&audit.sagas), crew.kills().await))?;
     crew.stop().await?;
     ensure!(audit.figures.orders == placed, "{placed} orders were acknowledged, and the topics hold {}", audit.figures.orders);

@@ -22,6 +22,7 @@
 
 mod client;
 mod databases;
+mod deployed;
 mod guard;
 mod launch;
 mod memory;
@@ -31,6 +32,7 @@ mod progress;
 mod replica;
 mod runs;
 mod service;
+mod view;
 
 use std::fs;
 use std::path::Path;
@@ -39,17 +41,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 
 pub use client::{Answer, Client};
+pub use deployed::Deployed;
 pub use launch::Detached;
 pub use memory::peak_memory_kib;
 pub use options::SystemOptions;
 pub use progress::Progress;
 pub use replica::Replica;
 pub use service::{PerService, Service};
+pub use view::View;
 
 use crate::audit::Places;
 use client::Directory;
@@ -63,11 +66,10 @@ const DROP_WITHIN: Duration = Duration::from_secs(15);
 /// The order system on one Kafka and one Postgres.
 pub struct System {
     options: SystemOptions,
-    places: Places,
     programs: Programs,
     guard: Arc<Guard>,
     directory: Directory,
-    pools: PerService<PgPool>,
+    view: View,
     run: Run,
     kept: AtomicBool,
 }
@@ -80,14 +82,10 @@ impl System {
     pub async fn create(options: SystemOptions) -> Result<Self> {
         let programs = Programs::find()?;
         let run = Run::new(&options).await?;
-        let pool = |service| {
-            let pool = PgPoolOptions::new().max_connections(3).acquire_timeout(Duration::from_secs(10));
-            pool.connect_lazy(&options.database_url(service))
-        };
-        let pools = PerService::try_new(pool).context("the address of postgres is wrong")?;
+        let directory = Directory::default();
+        let view = View::new(Client::new(directory.clone()), Places::of(&options)?)?;
         let guard = Arc::new(Guard::start()?);
-        let places = Places::of(&options)?;
-        let system = Self { options, places, programs, guard, directory: Directory::default(), pools, run, kept: AtomicBool::new(false) };
+        let system = Self { options, programs, guard, directory, view, run, kept: AtomicBool::new(false) };
         try_join_all(Service::ALL.map(|service| system.prepare(service))).await?;
         Ok(system)
     }
@@ -161,40 +159,38 @@ impl System {
         Ok(replicas)
     }
 
+    /// What can be seen of it from outside; databases are read as the admin.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
     /// A client of all replicas that run, now and later.
     #[must_use]
     pub fn client(&self) -> Client {
-        Client::new(self.directory.clone())
+        self.view.client()
     }
 
-    /// How far the sagas have come, by the databases.
+    /// As [`View::progress`].
     ///
     /// # Errors
     /// Where a database does not answer.
     pub async fn progress(&self) -> Result<Progress> {
-        Ok(Progress::read(&self.pools, |service| self.topic(service)).await?)
+        self.view.progress().await
     }
 
-    /// Waits until every order has ended, every cancelled one is undone, and everything that was published has been consumed.
+    /// As [`View::until_quiet`].
     ///
     /// # Errors
-    /// What is left after the limit.
+    /// What is left after the limit, and where the logs are.
     pub async fn until_quiet(&self, limit: Duration) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + limit;
-        loop {
-            let progress = self.progress().await?;
-            if progress.is_quiet() {
-                return Ok(());
-            }
-            anyhow::ensure!(tokio::time::Instant::now() < deadline, "waited {limit:?} and {progress} (logs: {})", self.folder().display());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.view.until_quiet(limit).await.with_context(|| format!("the logs are in {}", self.folder().display()))
     }
 
     /// What the audit of this system reads.
     #[must_use]
     pub fn places(&self) -> Places {
-        self.places.clone()
+        self.view.places().clone()
     }
 
     /// The address of a service's database.
@@ -206,7 +202,7 @@ impl System {
     /// A pool of connections to a service's database, as the admin.
     #[must_use]
     pub fn pool(&self, service: Service) -> &PgPool {
-        &self.pools[service]
+        self.view.pool(service)
     }
 
     /// How many partitions every topic has.
@@ -244,7 +240,7 @@ impl System {
     /// # Errors
     /// Where Kafka or Postgres refuse.
     pub async fn drop_all(self) -> Result<()> {
-        join_all(Service::ALL.map(|service| self.pools[service].close())).await;
+        self.view.close().await;
         drop_everything(&self.options).await?;
         self.kept.store(true, Ordering::Relaxed); // nothing is left to drop
         fs::remove_dir_all(self.folder()).with_context(|| format!("cannot remove {}", self.folder().display()))

@@ -9,6 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::{Kafka, Quiet};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The replication factor that stands for the brokers' `default.replication.factor`.
+const BROKER_DEFAULT: i32 = -1;
 
 /// The administrator of a deployment's topics.
 pub struct Topics {
@@ -42,15 +44,17 @@ impl Topics {
         Ok(Self { kafka, admin })
     }
 
-    /// Makes a service's topic with what a journal needs: it keeps everything, and where there are three copies or more, an acked record is in most of
-    /// brokers. A topic that is there already is left alone.
+    /// Makes a service's topic with what a journal needs: it keeps everything, and where it is asked to be on three brokers or more,
+    /// most of them must have a record before that is acked. Without a replication factor, the brokers' own defaults count for both.
+    /// A topic that is there already is left alone.
     ///
     /// # Errors
     /// Where Kafka refuses or cannot be reached.
-    pub async fn create_journal(&self, name: &str, partitions: i32, replication: i32) -> Result<(), TopicError> {
+    pub async fn create_journal(&self, name: &str, partitions: i32, replication: Option<i32>) -> Result<(), TopicError> {
         let topic = self.kafka.topic(name);
-        let in_sync = in_sync_at_least(replication).map(|brokers| brokers.to_string());
-        let mut new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(replication))
+        let in_sync = replication.and_then(in_sync_at_least).map(|brokers| brokers.to_string());
+        let replication = TopicReplication::Fixed(replication.unwrap_or(BROKER_DEFAULT));
+        let mut new = NewTopic::new(&topic, partitions, replication)
             .set("cleanup.policy", "delete")
             .set("retention.ms", "-1")
             .set("retention.bytes", "-1");
@@ -68,9 +72,9 @@ impl Topics {
     }
 }
 
-/// How many brokers must have a record before it is acked, the producer's `acks=all` being meant. A majority: then one broker of three may
-/// die while records are published, and one that dies with its disk takes nothing away that was acked. With fewer than three copies
-/// there is no such choice, and the broker's default counts.
+/// How many brokers must have a record before a producer with `acks=all` hears that they have. A majority: then one broker of three
+/// may die while records are published, and one that dies with its disk takes nothing away that was acked. With fewer than three
+/// copies there is no such choice, and the broker's default counts.
 fn in_sync_at_least(replication: i32) -> Option<i32> {
     (replication >= 3).then_some(replication / 2 + 1)
 }

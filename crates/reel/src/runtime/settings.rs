@@ -47,9 +47,10 @@ pub struct TopicSettings {
     #[arg(long, env = "PARTITIONS", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
     /// On how many brokers each partition is kept. With 3 or more, an event counts as published when most of them have it: the topic's
-    /// min.insync.replicas is half of them and one more. With fewer, that of the broker counts
-    #[arg(long, env = "REPLICATION", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
-    pub replication: i32,
+    /// min.insync.replicas is half of them and one more. With fewer, that of the broker counts; without it, the broker's defaults for
+    /// both
+    #[arg(long, env = "REPLICATION", value_parser = clap::value_parser!(i32).range(1..))]
+    pub replication: Option<i32>,
 }
 
 /// Where a service serves HTTP.

@@ -8,7 +8,7 @@ use tokio::process::Command;
 /// What a command printed, and how it ended.
 #[derive(Debug)]
 pub struct Said {
-    /// Its exit code; 128 and more for a signal.
+    /// Its exit code; 128 for a command that was killed.
     pub code: i32,
     /// Standard output.
     pub out: String,
@@ -29,7 +29,6 @@ impl Said {
     }
 
     /// Both streams.
-    #[must_use]
     pub fn text(&self) -> String {
         format!("{}{}", self.out, self.err)
     }
@@ -38,21 +37,21 @@ impl Said {
 /// Runs `docker` to its end.
 ///
 /// # Errors
-/// Where it cannot be run at all.
+/// If it cannot be run at all.
 pub async fn docker(args: &[&str]) -> Result<Said> {
     run(Command::new("docker").args(args)).await
 }
 
-pub(crate) async fn run(command: &mut Command) -> Result<Said> {
+pub(super) async fn run(command: &mut Command) -> Result<Said> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.context("cannot run docker")?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(Said { code: output.status.code().unwrap_or(128), out: text(output.stdout), err: text(output.stderr) })
 }
 
-/// Whether an engine answers. Without one the test named is reported as skipped.
+/// Whether an engine answers. Without one, the test of this name is reported as skipped.
 ///
 /// # Errors
-/// Where none answers and `REQUIRE_DOCKER=1`.
+/// If none answers and `REQUIRE_DOCKER=1`.
 pub async fn engine(test: &str) -> Result<bool> {
     let reason = match docker(&["version", "--format", "{{.Server.Version}}"]).await {
         Ok(said) if said.code == 0 => return Ok(true),

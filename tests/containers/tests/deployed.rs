@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use container_tests::{Deployment, Load};
-use devstack::docker::{docker, engine};
+use devstack::docker::{docker, engine, kill};
 use orderctl::system::Service;
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ async fn strike(deployment: &Deployment, fault: &str, load: &Load) -> Result<()>
             }
         }
         "kill" => {
-            docker(&["kill", &order_1]).await?.success()?;
+            kill(&order_1).await?;
             deployment.until_health(Service::Order, 2, "the other has all lanes", |health| open_lanes(health) == LANES).await?;
             load.goes_on(5).await?;
             docker(&["start", &order_1]).await?.success()?;
@@ -139,7 +139,7 @@ async fn one_broker_after_the_other(deployment: &Deployment) -> Result<()> {
     let load = Load::start(deployment.client(), "three brokers");
     for broker in deployment.brokers() {
         let container = deployment.container(broker);
-        docker(&["kill", &container]).await?.success()?;
+        kill(&container).await?;
         load.goes_on(5).await?;
         for nth in [1, 2] {
             deployment.until_health(Service::Order, nth, "what was decided meanwhile is published", is_published).await?;

@@ -42,6 +42,16 @@ pub async fn docker(args: &[&str]) -> Result<Said> {
     run(Command::new("docker").args(args)).await
 }
 
+/// Kills a container by SIGKILL, and returns when it is dead: `docker kill` alone does not wait, and `docker start` does nothing for
+/// one that is still there.
+///
+/// # Errors
+/// If it does not run.
+pub async fn kill(container: &str) -> Result<()> {
+    docker(&["kill", container]).await?.success()?;
+    docker(&["wait", container]).await?.success().map(drop)
+}
+
 pub(super) async fn run(command: &mut Command) -> Result<Said> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.context("cannot run docker")?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

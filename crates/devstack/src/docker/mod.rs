@@ -8,7 +8,7 @@ mod compose;
 mod containers;
 mod guard;
 
-pub use command::{Said, docker, engine};
+pub use command::{Said, docker, engine, kill};
 pub use compose::Compose;
 pub use containers::Containers;
 

@@ -1,7 +1,7 @@
 //! A replica of a demo, as a process or as a container.
 
 use anyhow::Result;
-use devstack::docker::docker;
+use devstack::docker::{docker, kill};
 
 use crate::system::{Deployed, Replica, Service, System};
 
@@ -50,7 +50,7 @@ impl<'a> Member<'a> {
                 **replica = system.start(replica.service(), replica.name()).await?;
             }
             Self::Container { name, .. } => {
-                docker(&["kill", name]).await?.success()?;
+                kill(name).await?;
                 docker(&["start", name]).await?.success()?;
             }
         }

@@ -15,10 +15,12 @@ use crate::model::Partition;
 
 /// How many records may wait between the reading thread and who asked.
 const READ_AHEAD: usize = 2_000;
+/// How many consumers are kept: each is a connection and four threads, and opening many lanes at once takes one for each.
+const KEPT: usize = 4;
 const POLL: Duration = Duration::from_millis(100);
 const METADATA: Duration = Duration::from_secs(5);
 
-/// Reads ranges with consumers of its own, which it keeps for the next time. Cheap to clone.
+/// Reads ranges with consumers of its own, of which it keeps a few for the next time. Cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
     kafka: Kafka,
@@ -174,7 +176,9 @@ impl Reader {
     }
 
     fn give_back(&self, consumer: BaseConsumer<Quiet>) {
-        if let Ok(mut idle) = self.idle.lock() {
+        if let Ok(mut idle) = self.idle.lock()
+            && idle.len() < KEPT
+        {
             idle.push(consumer);
         }
     }

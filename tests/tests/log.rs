@@ -123,7 +123,7 @@ async fn an_input_made_anew_stops_the_lane() -> Result<()> {
 
     devstack::topics::delete_with_prefix(&kafka.brokers, &topic).await?;
     let topics = Topics::new(kafka.clone())?;
-    topics.create_journal(Service::Payment.topic(), 4, 1).await?;
+    topics.create_journal(Service::Payment.topic(), 4, None).await?;
     let mut pen = Pen::new(&kafka.brokers, &topic)?;
     pen.open(Partition(2)).await?;
     let replica = shop.system.start(Service::Order, "order-1").await?;

@@ -252,7 +252,7 @@ impl Fixture {
     pub(crate) async fn make_topics(&self) {
         let topics = crate::kafka::Topics::new(self.kafka.clone()).expect("admin");
         for topic in ["paid", "credited"] {
-            topics.create_journal(topic, PARTITIONS, 1).await.expect("topic");
+            topics.create_journal(topic, PARTITIONS, None).await.expect("topic");
         }
     }
 }

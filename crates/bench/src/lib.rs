@@ -7,6 +7,7 @@
 //! | [`ledger`] | a small service to measure with, and the process that it is |
 //! | [`stage`] | a database, topics and a ledger on the stack of the run |
 //! | [`run`] | a run: the parts that are asked for, on servers of its own |
+//! | [`shop`] | the order system with money and stock, and orders |
 //! | [`seed`] | rows and records that are there before it begins |
 //! | [`load`] | arrivals by a schedule, over HTTP |
 //! | [`watch`] | a consumer that notes what arrives, and when |
@@ -16,11 +17,13 @@
 mod clock;
 mod consumer;
 pub mod ledger;
+pub mod load;
 
 pub mod parts;
 pub mod report;
 pub mod run;
 pub mod seed;
+pub mod shop;
 pub mod stage;
 pub mod stats;
 pub mod watch;

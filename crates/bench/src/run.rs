@@ -9,6 +9,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::parts::Part;
+use crate::report::statements;
 use crate::report::{Machine, Report};
 
 /// Fewer rounds than this make no median.
@@ -38,6 +39,9 @@ pub struct Options {
     /// How many rows the tables hold before growth is measured, comma-separated
     #[arg(long, env = "OLD_ROWS", value_delimiter = ',', default_value = "0,1000000,10000000")]
     pub old_rows: Vec<u32>,
+    /// Print after each part on which statements Postgres has spent its time; that costs some time itself
+    #[arg(long, env = "STATEMENTS", value_parser = clap::builder::FalseyValueParser::new(), num_args = 0..=1, default_value = "0", default_missing_value = "1")]
+    pub statements: bool,
     /// Where the figures are written as JSON
     #[arg(long, env = "JSON", default_value = "target/bench.json")]
     pub json: PathBuf,
@@ -65,7 +69,8 @@ pub async fn run(options: Options) -> Result<ExitCode> {
 }
 
 async fn measure(options: Options) -> Result<()> {
-    let bench = Bench { stack: OwnStack::start().await?, options, logs: TempDir::new()? };
+    let stack = if options.statements { statements::watched_stack().await? } else { OwnStack::start().await? };
+    let bench = Bench { stack, options, logs: TempDir::new()? };
     let machine = Machine::of(&bench.stack).await?;
     println!("{}", machine.line());
     if cfg!(debug_assertions) {
@@ -77,6 +82,9 @@ async fn measure(options: Options) -> Result<()> {
         let measured = part.measure(&bench, &mut samples).await;
         print!("\n{}", report.add(part.name(), &samples));
         report.write(&bench.options.json)?;
+        if bench.options.statements {
+            print!("\n{}", statements::since_last_asked(bench.stack.postgres.url()).await?);
+        }
         measured.with_context(|| format!("{} could not be measured to its end", part.name()))?;
     }
     println!("\nmedians of {} rounds, all of them in {}", bench.options.rounds, bench.options.json.display());

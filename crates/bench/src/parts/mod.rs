@@ -1,7 +1,11 @@
 //! What is measured, part by part.
 
+mod commands;
+mod growth;
 mod latency;
+mod opening;
 mod relay;
+mod sagas;
 mod step;
 
 use anyhow::Result;
@@ -20,10 +24,18 @@ pub enum Part {
     Latency,
     /// Inputs through one service
     Step,
+    /// Whole sagas through all services
+    Sagas,
+    /// Orders that are placed
+    Commands,
+    /// From a start to the first step
+    Opening,
+    /// The same rates when the tables have grown
+    Growth,
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Relay, Self::Latency, Self::Step];
+    const ALL: [Self; 7] = [Self::Relay, Self::Latency, Self::Step, Self::Sagas, Self::Commands, Self::Opening, Self::Growth];
 
     /// Those that were named, in our order; all where none was.
     pub fn of(only: &[Self]) -> impl Iterator<Item = Self> {
@@ -37,6 +49,10 @@ impl Part {
             Self::Relay => "relay",
             Self::Latency => "latency",
             Self::Step => "step",
+            Self::Sagas => "sagas",
+            Self::Commands => "commands",
+            Self::Opening => "opening",
+            Self::Growth => "growth",
         }
     }
 
@@ -49,6 +65,10 @@ impl Part {
             Self::Relay => relay::measure(bench, samples).await,
             Self::Latency => latency::measure(bench, samples).await,
             Self::Step => step::measure(bench, samples).await,
+            Self::Sagas => sagas::measure(bench, samples).await,
+            Self::Commands => commands::measure(bench, samples).await,
+            Self::Opening => opening::measure(bench, samples).await,
+            Self::Growth => growth::measure(bench, samples).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Figures: medians over rounds, each beside its yardstick.
 
 mod machine;
+pub(crate) mod statements;
 mod table;
 
 use std::collections::BTreeMap;

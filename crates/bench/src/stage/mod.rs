@@ -13,6 +13,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 pub use process::Ledger;
+pub(crate) use process::memory_mib;
 
 use crate::ledger::{LedgerEvent, REQUESTS, TABLES};
 use crate::run::Bench;

@@ -7,20 +7,28 @@ use crate::run::{Bench, say};
 use crate::seed::commit_rows;
 use crate::stage::Stage;
 use crate::stats::{bound, rate};
-use crate::yardstick::relay_alone;
+use crate::yardstick::{Alone, relay_alone};
 
 pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<()> {
     for round in 1..=bench.options.rounds {
         say(&format!("relay: round {round} of {}", bench.options.rounds));
         let stage = Stage::new(bench).await?;
-        samples.extend(drain(&stage, bench.options.rows, "").await?);
+        samples.extend(drain(&stage, bench.options.rows).await?.samples());
         stage.end().await?;
     }
     Ok(())
 }
 
+/// How a ledger drained its outbox.
+pub(super) struct Drained {
+    /// Rows a second.
+    pub(super) rate: f64,
+    alone: Alone,
+    memory: f64,
+}
+
 /// Drains so many rows that are committed at once under a ledger that runs, and does both halves of that alone on the same rows.
-pub(super) async fn drain(stage: &Stage, rows: u32, suffix: &str) -> Result<Vec<Sample>> {
+pub(super) async fn drain(stage: &Stage, rows: u32) -> Result<Drained> {
     let ledger = stage.start(&[]).await?;
     let before = stage.numbered().await?;
     let committed_at = commit_rows(&stage.pool, rows).await?;
@@ -28,11 +36,17 @@ pub(super) async fn drain(stage: &Stage, rows: u32, suffix: &str) -> Result<Vec<
     let drained = rate(rows as usize, committed_at.elapsed());
     let memory = ledger.peak_memory_mib()?;
     ledger.kill().await?;
-    let alone = relay_alone(stage, rows).await?;
-    Ok(vec![
-        Sample::new(format!("drained to acked{suffix}"), "rows/s", drained).beside("1/(1/r + 1/p)", bound(alone.read, alone.produced)),
-        Sample::new(format!("r: the same rows read alone{suffix}"), "rows/s", alone.read),
-        Sample::new(format!("p: the same records produced alone{suffix}"), "rows/s", alone.produced),
-        Sample::new(format!("memory of the process{suffix}"), "MiB", memory),
-    ])
+    Ok(Drained { rate: drained, alone: relay_alone(stage, rows).await?, memory })
+}
+
+impl Drained {
+    fn samples(&self) -> Vec<Sample> {
+        let Alone { read, produced } = self.alone;
+        vec![
+            Sample::new("drained to acked", "rows/s", self.rate).beside("1/(1/r + 1/p)", bound(read, produced)),
+            Sample::new("r: the same rows read alone", "rows/s", read),
+            Sample::new("p: the same records produced alone", "rows/s", produced),
+            Sample::new("memory of the process", "MiB", self.memory),
+        ]
+    }
 }

@@ -1,12 +1,14 @@
 //! How fast one service goes through a full topic.
 
 use anyhow::Result;
+use sqlx::types::chrono::{DateTime, Utc};
 
 use crate::ledger::{RequestEvent, Requested};
 use crate::report::Sample;
 use crate::run::{Bench, say};
 use crate::seed::journal;
 use crate::stage::Stage;
+use crate::stats::rate;
 use crate::yardstick::bare_steps;
 
 /// Who asks the ledger for notes.
@@ -21,62 +23,49 @@ pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<
         let bare = Stage::new(bench).await?;
         let yardstick = bare_steps(&bare, bench.options.rows, stepped.batch).await?;
         bare.end().await?;
-        samples.extend(stepped.samples("", Some(yardstick)));
+        samples.extend(stepped.samples(yardstick));
     }
     Ok(())
 }
 
 /// How a ledger went through a topic.
 pub(super) struct Stepped {
-    inputs_a_second: f64,
+    /// Inputs a second.
+    pub(super) rate: f64,
+    published_rate: f64,
     /// Inputs of one transaction on average.
-    pub(super) batch: u32,
-    published_a_second: f64,
-    memory: f64,
+    batch: u32,
+    /// What the process took, in MiB.
+    pub(super) memory: f64,
 }
 
 /// Fills the topic of requests and lets the ledger go through it, with its relay running. The clock is the database's, from the first
 /// event to the last, so that the start of the process is not in it.
 pub(super) async fn through(stage: &Stage, inputs: u32) -> Result<Stepped> {
     journal::<RequestEvent, Requested>(&stage.kafka, SOURCE, inputs, Requested::random).await?;
-    let (before, step_before): (i64, i64) = sqlx::query_as(
-        "select coalesce(sum(next_seq), 0)::bigint, case when (select is_called from reel.decided) then (select last_value from reel.decided) else 0 end from reel.heads",
-    )
-    .fetch_one(&stage.pool)
-    .await?;
+    let (before, began_at) = (stage.numbered().await?, stage.database_time().await?);
     let ledger = stage.start(&[]).await?;
-    stage.until_numbered(before + i64::from(inputs)).await?;
     stage.until_published(before + i64::from(inputs)).await?;
-    let (seconds, published_seconds, steps): (f64, f64, i64) = sqlx::query_as(
-        "select extract(epoch from max(recorded_at) - min(recorded_at))::float8,
-             extract(epoch from clock_timestamp() - min(recorded_at))::float8, count(distinct step)
-         from reel.outbox where step > $1",
-    )
-    .bind(step_before)
-    .fetch_one(&stage.pool)
-    .await?;
+    let published_at = stage.database_time().await?;
+    let (first_at, last_at, steps): (DateTime<Utc>, DateTime<Utc>, i64) =
+        sqlx::query_as("select min(recorded_at), max(recorded_at), count(distinct step) from reel.outbox where recorded_at > $1")
+            .bind(began_at)
+            .fetch_one(&stage.pool)
+            .await?;
     let memory = ledger.peak_memory_mib()?;
     ledger.kill().await?;
-    let of = |seconds: f64| f64::from(inputs) / seconds;
-    Ok(Stepped {
-        inputs_a_second: of(seconds),
-        batch: inputs / u32::try_from(steps.max(1))?,
-        published_a_second: of(published_seconds),
-        memory,
-    })
+    let by = |at: DateTime<Utc>| anyhow::Ok(rate(inputs as usize, (at - first_at).to_std()?));
+    let batch = inputs / u32::try_from(steps.max(1))?;
+    Ok(Stepped { rate: by(last_at)?, published_rate: by(published_at)?, batch, memory })
 }
 
 impl Stepped {
-    pub(super) fn samples(&self, suffix: &str, yardstick: Option<f64>) -> Vec<Sample> {
-        let stepped = Sample::new(format!("stepped through{suffix}"), "inputs/s", self.inputs_a_second);
+    fn samples(&self, bare: f64) -> Vec<Sample> {
         vec![
-            match yardstick {
-                Some(bare) => stepped.beside("the bare transaction, same batch", bare),
-                None => stepped,
-            },
-            Sample::new(format!("stepped through and published{suffix}"), "inputs/s", self.published_a_second),
-            Sample::new(format!("inputs of one transaction{suffix}"), "", f64::from(self.batch)),
-            Sample::new(format!("memory of the process, stepping{suffix}"), "MiB", self.memory),
+            Sample::new("stepped through", "inputs/s", self.rate).beside("the bare transaction, same batch", bare),
+            Sample::new("stepped through and published", "inputs/s", self.published_rate),
+            Sample::new("inputs of one transaction", "", f64::from(self.batch)),
+            Sample::new("memory of the process", "MiB", self.memory),
         ]
     }
 }

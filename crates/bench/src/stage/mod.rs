@@ -11,6 +11,7 @@ use reel::kafka::{Kafka, Topics};
 use reel::model::{Event, Partitions};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::types::chrono::{DateTime, Utc};
 
 pub use process::Ledger;
 pub(crate) use process::memory_mib;
@@ -89,12 +90,12 @@ impl Stage {
         self.start(&[]).await?.kill().await
     }
 
-    /// Waits until the ledger has numbered so many events.
+    /// The database's clock.
     ///
     /// # Errors
-    /// Where it makes no progress.
-    pub async fn until_numbered(&self, events: i64) -> Result<()> {
-        self.until("numbered", events, "select sum(next_seq)::bigint from reel.heads").await
+    /// Where it does not answer.
+    pub async fn database_time(&self) -> Result<DateTime<Utc>> {
+        Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await?)
     }
 
     /// Waits until the broker has acked so many events, as the relay's cursors say.
@@ -102,7 +103,22 @@ impl Stage {
     /// # Errors
     /// Where the relay makes no progress.
     pub async fn until_published(&self, events: i64) -> Result<()> {
-        self.until("published", events, "select sum(seq)::bigint from reel.cursors").await
+        let (mut last, mut moved_at) = (-1, Instant::now());
+        loop {
+            let published: i64 = sqlx::query_scalar("select coalesce(sum(seq), 0)::bigint from reel.cursors").fetch_one(&self.pool).await?;
+            if published >= events {
+                return Ok(());
+            }
+            if published != last {
+                (last, moved_at) = (published, Instant::now());
+            }
+            anyhow::ensure!(
+                moved_at.elapsed() < IDLE_AT_MOST,
+                "{published} of {events} events were published, and for {IDLE_AT_MOST:?} no more{}",
+                process::last_words(&self.log)
+            );
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// How many events were numbered.
@@ -111,25 +127,6 @@ impl Stage {
     /// Where the database does not answer.
     pub async fn numbered(&self) -> Result<i64> {
         Ok(sqlx::query_scalar("select coalesce(sum(next_seq), 0)::bigint from reel.heads").fetch_one(&self.pool).await?)
-    }
-
-    async fn until(&self, what: &str, events: i64, sql: &'static str) -> Result<()> {
-        let (mut last, mut moved_at) = (-1, Instant::now());
-        loop {
-            let done: i64 = sqlx::query_scalar(sql).fetch_one(&self.pool).await?;
-            if done >= events {
-                return Ok(());
-            }
-            if done != last {
-                (last, moved_at) = (done, Instant::now());
-            }
-            anyhow::ensure!(
-                moved_at.elapsed() < IDLE_AT_MOST,
-                "{done} of {events} events were {what}, and for {IDLE_AT_MOST:?} no more{}",
-                process::last_words(&self.log)
-            );
-            tokio::time::sleep(LOOK).await;
-        }
     }
 
     /// Deletes the topics; the database is dropped with this value. The ledger should be gone.

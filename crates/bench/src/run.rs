@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, env = "OLD_ROWS", value_delimiter = ',', default_value = "0,1000000,10000000")]
     pub old_rows: Vec<u32>,
     /// Print after each part on which statements Postgres has spent its time; that costs some time itself
-    #[arg(long, env = "STATEMENTS", value_parser = clap::builder::FalseyValueParser::new(), num_args = 0..=1, default_value = "0", default_missing_value = "1")]
+    #[arg(long, env = "STATEMENTS", value_parser = clap::builder::FalseyValueParser::new())]
     pub statements: bool,
     /// Where the figures are written as JSON
     #[arg(long, env = "JSON", default_value = "target/bench.json")]

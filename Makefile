@@ -7,10 +7,11 @@
 #   make test-containers                                 the images as containers: needs a Docker engine
 #   make faults [MINUTES=3] [SEED=n]                     a seeded stream of faults while orders run, and what must hold
 #   make failover [TRIALS=20] [LEASE=5s]                 how long others wait when something dies: medians
+#   make bench [ONLY=relay,step] [ROUNDS=3]              what it costs: rates and latencies beside yardsticks, in a release build
 #   make model                                           the model checker over the production functions
 #   make planted                                         bugs are planted, and a named test must find each
 
-.PHONY: demo up down test test-containers images check faults failover model planted setup build
+.PHONY: demo up down test test-containers images check faults failover bench model planted setup build
 
 compose := docker compose -f compose/compose.yaml
 bin := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -60,6 +61,11 @@ faults: setup build
 
 failover: setup build
 	$(bin)/orderctl failover
+
+# Not the whole workspace: its tests plant failpoints in the toolkit, which a release build refuses.
+bench: setup
+	cargo build --release --bins --package bench --package order --package payment --package inventory
+	$(or $(CARGO_TARGET_DIR),target)/release/bench
 
 model: setup build
 	$(bin)/model --threads 2

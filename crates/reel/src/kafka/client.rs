@@ -44,7 +44,8 @@ impl Kafka {
     }
 
     /// A consumer that only ever gets assigned what a lane owns. A truncated log is a loss, not a place to start.
-    pub(crate) fn consumer(&self) -> ClientConfig {
+    #[must_use]
+    pub fn consumer(&self) -> ClientConfig {
         self.with(&[
             ("group.id", &self.group),
             ("enable.auto.commit", "false"),
@@ -61,7 +62,8 @@ impl Kafka {
     }
 
     /// A producer that keeps the order and never gives up on its own.
-    pub(crate) fn producer(&self) -> ClientConfig {
+    #[must_use]
+    pub fn producer(&self) -> ClientConfig {
         self.with(&[
             ("enable.idempotence", "true"),
             ("acks", "all"),

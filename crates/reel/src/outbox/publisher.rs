@@ -200,6 +200,9 @@ impl ProducerContext for Deliveries {
         match *delivery {
             Delivery::Opening(sender) => drop(sender.send(offset)),
             Delivery::Event { acks, seq } => {
+                if let Ok(message) = result {
+                    tracing::trace!(target: "reel::acked", partition = message.partition(), seq);
+                }
                 acks.delivered(seq, offset);
                 self.acked.notify_one();
             }

@@ -1,0 +1,46 @@
+//! The table for people.
+
+use std::fmt::Write;
+
+use super::Figure;
+
+/// The figures of a part, one a line.
+pub(super) fn table(part: &str, figures: &[Figure]) -> String {
+    let width = figures.iter().map(|figure| figure.name.chars().count()).max().unwrap_or(0).max(part.chars().count());
+    let mut text = String::new();
+    let _ = writeln!(text, "{part:<width$}  {:>14}           {:>14}  ratio", "median", "yardstick");
+    for figure in figures {
+        let _ = write!(text, "{:<width$}  {:>14} {:<8}", figure.name, number(figure.value), figure.unit);
+        if let Some(yardstick) = &figure.yardstick {
+            let _ = write!(text, "  {:>14}  {:>5.2}  {}", number(yardstick.value), yardstick.ratio, yardstick.name);
+        }
+        let _ = writeln!(text);
+    }
+    text
+}
+
+/// Thousands apart, and decimals only where they say something.
+fn number(value: f64) -> String {
+    if value.abs() < 100.0 {
+        return format!("{value:.2}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!([0.1234, 99.9, 100.4, 122_000.0, 1_234_567.8].map(number), ["0.12", "99.90", "100", "122,000", "1,234,568"]);
+    }
+}

@@ -52,7 +52,7 @@ impl Stage {
             Kafka { brokers: bench.stack.kafka.bootstrap().to_owned(), group: format!("{prefix}ledger"), prefix, properties: vec![] };
         let topics = Topics::new(kafka.clone())?;
         for topic in [LedgerEvent::TOPIC, REQUESTS] {
-            topics.create_journal(topic, PARTITIONS, 1).await?;
+            topics.create_journal(topic, PARTITIONS, None).await?;
         }
         let log = bench.logs.path().join(format!("{}.log", kafka.group));
         Ok(Self { kafka, pool, database, log })

@@ -36,7 +36,7 @@ pub struct Hops {
 pub async fn hops(bench: &Bench, rate: u32, count: u32) -> Result<Hops> {
     let prefix = devstack::topics::unique_prefix();
     let kafka = Kafka { brokers: bench.stack.kafka.bootstrap().to_owned(), group: format!("{prefix}hops"), prefix, properties: vec![] };
-    Topics::new(kafka.clone())?.create_journal(TOPIC, PARTITIONS, 1).await?;
+    Topics::new(kafka.clone())?.create_journal(TOPIC, PARTITIONS, None).await?;
     let topic = kafka.topic(TOPIC);
     let producer = Producer::new(&kafka)?;
     producer.warm_up(&topic).await?;

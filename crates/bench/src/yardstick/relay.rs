@@ -59,7 +59,7 @@ pub async fn relay_alone(stage: &Stage, count: u32) -> Result<Alone> {
     let rows = read(&stage.pool, old_of_each, &heads).await?;
     let read = rate(rows.len(), began.elapsed());
 
-    Topics::new(stage.kafka.clone())?.create_journal(TOPIC, PARTITIONS, 1).await?;
+    Topics::new(stage.kafka.clone())?.create_journal(TOPIC, PARTITIONS, None).await?;
     let (producer, topic, sent) = (Producer::new(&stage.kafka)?, stage.kafka.topic(TOPIC), rows.len());
     producer.warm_up(&topic).await?;
     let sending = producer.clone();

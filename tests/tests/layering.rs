@@ -8,19 +8,24 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every Rust file under a folder, with its text.
-fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+/// Every file of a kind under a folder, with its text.
+fn files(folder: &Path, extension: &str) -> Vec<(PathBuf, String)> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut found = Vec::new();
     for path in entries.map(|entry| entry.expect("an entry").path()) {
         if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
             let text = std::fs::read_to_string(&path).expect("a readable file");
             found.push((path, text));
         }
     }
+    found.sort();
     found
+}
+
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    files(folder, "rs")
 }
 
 /// The first line that is code and names one of the words.
@@ -79,12 +84,15 @@ fn the_toolkit_holds_no_word_of_the_shop() {
 }
 
 #[test]
-fn the_toolkits_migration_is_the_same_file_for_each_service() {
+fn the_toolkits_migrations_are_the_same_files_for_each_service() {
     let read = |service: &str| {
-        let path = root().join("migrations").join(service).join("0001_reel.sql");
-        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        let of_toolkit = files(&root().join("migrations").join(service), "sql").into_iter();
+        let of_toolkit = of_toolkit.filter_map(|(path, text)| Some((path.file_name()?.to_str()?.to_owned(), text)));
+        of_toolkit.filter(|(name, _)| name.ends_with("_reel.sql")).collect::<Vec<_>>()
     };
+    let first = read(SERVICES[0]);
+    assert!(!first.is_empty());
     for service in SERVICES {
-        assert!(read(service) == read(SERVICES[0]), "migrations/{service}/0001_reel.sql differs from that of {}", SERVICES[0]);
+        assert!(read(service) == first, "migrations/{service}/*_reel.sql differ from those of {}", SERVICES[0]);
     }
 }

@@ -12,7 +12,8 @@ use sqlx::{Connection, PgConnection};
 
 fn devstack(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_devstack"));
-    command.args(arguments).env_remove("REEL_KAFKA").env_remove("REEL_POSTGRES").envs(variables.iter().copied());
+    command.args(arguments).env_remove("REEL_KAFKA").env_remove("REEL_POSTGRES").env_remove("STACK");
+    command.envs(variables.iter().copied());
     Ok(command.output()?)
 }
 
@@ -46,6 +47,14 @@ fn half_of_a_given_stack_is_refused() -> Result<()> {
     let output = devstack(&["status"], &[("REEL_KAFKA", "127.0.0.1:1")])?;
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stderr)?.contains("REEL_POSTGRES is not: set both or neither"));
+    Ok(())
+}
+
+#[test]
+fn a_stack_in_containers_is_only_there_for_a_command() -> Result<()> {
+    let refusal = |stack| anyhow::Ok(String::from_utf8(devstack(&["up"], &[("STACK", stack)])?.stderr)?);
+    assert!(refusal("docker")?.contains("there is only `devstack exec`"));
+    assert!(refusal("podman")?.contains("it takes `docker`"));
     Ok(())
 }
 

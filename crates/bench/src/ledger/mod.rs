@@ -13,4 +13,8 @@ pub use domain::{LedgerEvent, LedgerService, Noted, REQUESTS, RequestEvent, Requ
 pub use edge::{Loaded, Loading};
 
 /// The toolkit's tables, the same file as every service's, and the ledger's own.
-pub const TABLES: [&str; 2] = [include_str!("../../../../migrations/order/0001_reel.sql"), include_str!("../../schemas/tables.sql")];
+pub const TABLES: [&str; 3] = [
+    include_str!("../../../../migrations/order/0001_reel.sql"),
+    include_str!("../../../../migrations/order/0003_reel.sql"),
+    include_str!("../../schemas/tables.sql"),
+];

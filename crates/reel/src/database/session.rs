@@ -36,6 +36,8 @@ impl Sessions {
                 ("tcp_user_timeout", milliseconds(idle * 2)),
                 ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
                 ("TimeZone", "UTC".to_owned()),
+                // Rows are asked for by key. A plan that was kept from when a table was small would go on reading all of it.
+                ("enable_seqscan", "off".to_owned()),
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));

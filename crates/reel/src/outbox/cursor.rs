@@ -5,6 +5,13 @@ use sqlx::PgConnection;
 use crate::lanes::Grant;
 use crate::model::Partition;
 
+/// How many events are committed and not known to be published, and for how long the oldest of them: the row at a cursor.
+pub(crate) const BACKLOG: &str = "
+select coalesce(sum(head.next_seq - cursor.seq), 0)::bigint,
+    coalesce(extract(epoch from clock_timestamp()
+        - min((select recorded_at from reel.outbox where partition = cursor.partition and seq = cursor.seq))), 0)::float8
+from reel.heads as head join reel.cursors as cursor using (partition)";
+
 /// Advances cursors over what was acked, each under its token and run. What was written says which were still ours.
 ///
 /// The commit need not be durable: a cursor that falls back is caught up by the next opening.

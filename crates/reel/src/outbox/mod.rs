@@ -8,7 +8,7 @@ mod relay;
 mod wakeup;
 
 #[cfg(test)]
-pub(crate) use cursor::ADVANCE as ADVANCE_CURSOR;
+pub(crate) use cursor::{ADVANCE as ADVANCE_CURSOR, BACKLOG};
 pub(crate) use lane::RelayLane;
 pub(crate) use number::{Draft, Numbered, number};
 #[cfg(test)]

@@ -312,15 +312,7 @@ impl Relay {
         }
         self.backlog_at = Instant::now();
         self.publisher.publisher().renew_if_failed();
-        // The row at a cursor is the oldest of its partition that was not published.
-        let (events, age): (i64, f64) = sqlx::query_as(
-            "select coalesce(sum(head.next_seq - cursor.seq), 0)::bigint,
-                 coalesce(extract(epoch from clock_timestamp() - min(oldest.recorded_at)), 0)::float8
-             from reel.heads as head join reel.cursors as cursor using (partition)
-             left join reel.outbox as oldest on oldest.partition = cursor.partition and oldest.seq = cursor.seq",
-        )
-        .fetch_one(self.connect().await?)
-        .await?;
+        let (events, age): (i64, f64) = sqlx::query_as(cursor::BACKLOG).fetch_one(self.connect().await?).await?;
         self.gate.set_backlog(Backlog { events: usize::try_from(events).unwrap_or(0), oldest: Duration::from_secs_f64(age.max(0.0)) });
         Ok(())
     }

@@ -16,6 +16,10 @@ use crate::outbox::Publisher;
 use crate::replica::{Replica, inputs_of, topic_of};
 use crate::step::{Columns, Record, RowKey, Stored, StoredRows, Table};
 
+/// The toolkit's tables.
+const TABLES: [&str; 2] =
+    [include_str!("../../../../migrations/order/0001_reel.sql"), include_str!("../../../../migrations/order/0003_reel.sql")];
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Credited {
     pub(crate) entry: String,
@@ -195,7 +199,9 @@ impl Fixture {
         let kafka = Kafka { brokers: stack.kafka().to_owned(), group: format!("{prefix}till"), prefix, properties: vec![] };
         let sessions = Sessions::new(database.url(), "till", Duration::from_secs(5)).expect("url");
         let mut connection = sessions.connect().await.expect("connection");
-        sqlx::raw_sql(include_str!("../../../../migrations/order/0001_reel.sql")).execute(&mut connection).await.expect("toolkit tables");
+        for tables in TABLES {
+            sqlx::raw_sql(tables).execute(&mut connection).await.expect("toolkit tables");
+        }
         sqlx::raw_sql("create table entries (entry text primary key, amount bigint not null); create table accounts (account text primary key, balance bigint not null)")
             .execute(&mut connection)
             .await

@@ -1,11 +1,11 @@
 //! The inventory service over HTTP.
 
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use contracts::{ReceiptId, RequestHash, Sku};
-use reel::http::{Body, IdempotencyKey, Problem, TraceParent};
+use reel::http::{Body, IdempotencyKey, Path, Problem, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,7 +13,6 @@ use serde_json::json;
 use crate::domain::{InventoryCommand, InventoryRejection, InventoryService};
 use crate::store;
 
-const LARGEST_BODY_BYTES: usize = 256 * 1024;
 const MOST_OF_A_RECEIPT: i64 = 1_000_000;
 
 /// `POST /stock/{sku}/receipts`
@@ -41,11 +40,7 @@ struct StockView {
 }
 
 pub(crate) fn router(edge: Edge<InventoryService>) -> Router {
-    Router::new()
-        .route("/stock/{sku}", get(show))
-        .route("/stock/{sku}/receipts", post(receive))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY_BYTES))
-        .with_state(edge)
+    Router::new().route("/stock/{sku}", get(show)).route("/stock/{sku}/receipts", post(receive)).with_state(edge)
 }
 
 async fn receive(

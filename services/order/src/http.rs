@@ -3,21 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use contracts::{CustomerId, Money, OrderId, PricedLine, RequestHash, Sku};
-use reel::http::{Body, IdempotencyKey, Problem, TraceParent};
+use reel::http::{Body, IdempotencyKey, Path, Prefer, Problem, Query, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Order, OrderCommand, OrderRejection, OrderService, PlaceOrder, Status, WantedLine};
+use crate::endings::Endings;
+use crate::list::{Cursor, ListRequest};
 use crate::prices::{PriceList, Product};
 use crate::store;
 
-const LARGEST_BODY_BYTES: usize = 256 * 1024;
 const MOST_LINES: usize = 100;
 const MOST_OF_A_LINE: i64 = 1_000_000;
 
@@ -25,6 +26,7 @@ const MOST_OF_A_LINE: i64 = 1_000_000;
 #[derive(Clone)]
 struct Shop {
     edge: Edge<OrderService>,
+    endings: Endings,
     prices: Arc<PriceList>,
     settle_within: Duration,
 }
@@ -60,26 +62,54 @@ struct OrderView {
     settle_by: String,
 }
 
+/// A page of orders.
+#[derive(Debug, Serialize)]
+struct OrderPage {
+    orders: Vec<OrderView>,
+    /// The `cursor` of the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
 pub(crate) fn router(edge: Edge<OrderService>, prices: PriceList, settle_within: Duration) -> Router {
+    let endings = Endings::start(edge.database.clone());
     Router::new()
-        .route("/orders", post(place))
+        .route("/orders", post(place).get(list))
         .route("/orders/{order_id}", get(show))
         .route("/orders/{order_id}/cancel", post(cancel))
         .route("/products", get(products))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY_BYTES))
-        .with_state(Shop { edge, prices: Arc::new(prices), settle_within })
+        .with_state(Shop { edge, endings, prices: Arc::new(prices), settle_within })
 }
 
 async fn place(
     State(shop): State<Shop>,
     TraceParent(traceparent): TraceParent,
+    prefer: Prefer,
     IdempotencyKey(key): IdempotencyKey,
     Body(request): Body<PlaceRequest>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<Response, Problem> {
     let command = request.command(&key, &shop.prices, shop.settle_within)?;
     let order_id = command.order_id;
-    let view = shop.ask(OrderCommand::PlaceOrder(command), traceparent).await?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, format!("/orders/{order_id}"))], view))
+    let Json(mut view) = shop.ask(OrderCommand::PlaceOrder(command), traceparent).await?;
+    let mut headers = HeaderMap::new();
+    if let Some(wait) = prefer.wait {
+        if let Some(order) = shop.endings.of(order_id, wait).await {
+            view = OrderView::new(order_id, order);
+        }
+        headers.insert("preference-applied", HeaderValue::try_from(format!("wait={}", wait.as_secs())).map_err(|_| Problem::internal())?);
+    }
+    Ok((StatusCode::CREATED, [(header::LOCATION, format!("/orders/{order_id}"))], headers, Json(view)).into_response())
+}
+
+async fn list(State(shop): State<Shop>, Query(request): Query<ListRequest>) -> Result<Json<OrderPage>, Problem> {
+    let wanted = request.wanted()?;
+    let mut orders = store::list(&shop.edge.database, &wanted).await?;
+    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
+    let more = orders.len() > limit;
+    orders.truncate(limit);
+    let last = orders.last().filter(|_| more).map(|(order_id, order)| Cursor { placed_at: order.placed_at, order_id: *order_id });
+    let orders = orders.into_iter().map(|(order_id, order)| OrderView::new(order_id, order)).collect();
+    Ok(Json(OrderPage { orders, next: last.map(|cursor| cursor.to_string()) }))
 }
 
 async fn cancel(

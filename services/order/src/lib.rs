@@ -5,7 +5,9 @@
 mod app;
 mod config;
 pub mod domain;
+mod endings;
 mod http;
+mod list;
 mod prices;
 mod store;
 

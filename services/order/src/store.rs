@@ -6,10 +6,11 @@ use reel::step::{Columns, Record, Stored, StoredRows, Table};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::types::chrono::{DateTime, Utc};
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Postgres, QueryBuilder, Row};
 use uuid::Uuid;
 
 use crate::domain::{Order, Orders, Status};
+use crate::list::{Cursor, Wanted};
 
 impl Stored for Orders {
     fn tables(&mut self) -> Vec<&mut dyn StoredRows> {
@@ -75,12 +76,41 @@ impl Record<OrderId> for Order {
     }
 }
 
+const COLUMNS: &str = "select order_id, customer, lines, total, currency, placed_at, settle_by, request_hash, status, reason, detail
+    from orders where ";
+
 /// One order, for a query.
 pub(crate) async fn find(database: &PgPool, order_id: OrderId) -> sqlx::Result<Option<Order>> {
-    const FIND: &str = "select order_id, customer, lines, total, currency, placed_at, settle_by, request_hash, status, reason, detail
-        from orders where order_id = $1";
-    let row = sqlx::query(FIND).bind(order_id.uuid()).fetch_optional(database).await?;
+    let mut find = QueryBuilder::<Postgres>::new(COLUMNS);
+    find.push("order_id = ").push_bind(order_id.uuid());
+    let row = find.build().fetch_optional(database).await?;
     row.map(|row| Ok(Order::read(&row)?.1)).transpose()
+}
+
+/// Those of the orders that are no longer open.
+pub(crate) async fn ended(database: &PgPool, orders: impl Iterator<Item = OrderId>) -> sqlx::Result<Vec<(OrderId, Order)>> {
+    let orders: Vec<Uuid> = orders.map(OrderId::uuid).collect();
+    let mut ended = QueryBuilder::<Postgres>::new(COLUMNS);
+    ended.push("status <> 'open' and order_id = any(").push_bind(orders).push(")");
+    ended.build().fetch_all(database).await?.iter().map(Order::read).collect()
+}
+
+/// The orders that are wanted, the newest first, and one more if there are more.
+pub(crate) async fn list(database: &PgPool, wanted: &Wanted) -> sqlx::Result<Vec<(OrderId, Order)>> {
+    let mut list = QueryBuilder::<Postgres>::new(COLUMNS);
+    list.push("true");
+    if let Some(customer) = &wanted.customer {
+        list.push(" and customer = ").push_bind(customer.as_str());
+    }
+    if let Some(status) = wanted.status {
+        // Not as a parameter: the index of open orders is for this word.
+        list.push(" and status = '").push(status).push("'");
+    }
+    if let Some(Cursor { placed_at, order_id }) = wanted.after {
+        list.push(" and (placed_at, order_id) < (").push_bind(utc(placed_at)).push(", ").push_bind(order_id.uuid()).push(")");
+    }
+    list.push(" order by placed_at desc, order_id desc limit ").push_bind(i64::from(wanted.limit) + 1);
+    list.build().fetch_all(database).await?.iter().map(Order::read).collect()
 }
 
 fn utc(time: Timestamp) -> DateTime<Utc> {

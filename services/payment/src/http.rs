@@ -1,19 +1,17 @@
 //! The payment service over HTTP.
 
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use contracts::{Currency, CustomerId, DepositId, Money, RequestHash};
-use reel::http::{Body, IdempotencyKey, Problem, TraceParent};
+use reel::http::{Body, IdempotencyKey, Path, Problem, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::domain::{PaymentCommand, PaymentRejection, PaymentService};
 use crate::store;
-
-const LARGEST_BODY_BYTES: usize = 256 * 1024;
 
 /// `POST /accounts/{customer}/deposits`
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,11 +41,7 @@ struct AccountView {
 }
 
 pub(crate) fn router(edge: Edge<PaymentService>) -> Router {
-    Router::new()
-        .route("/accounts/{customer}", get(show))
-        .route("/accounts/{customer}/deposits", post(deposit))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY_BYTES))
-        .with_state(edge)
+    Router::new().route("/accounts/{customer}", get(show)).route("/accounts/{customer}/deposits", post(deposit)).with_state(edge)
 }
 
 async fn deposit(

@@ -1,8 +1,10 @@
 //! What commands take from a request, with problems that name what is wrong.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
@@ -21,6 +23,18 @@ pub struct IdempotencyKey(pub String);
 #[derive(Debug, Clone, Default)]
 pub struct TraceParent(pub Option<String>);
 
+/// What the path of a request holds, as axum reads it.
+#[derive(Debug, Clone)]
+pub struct Path<T>(pub T);
+
+/// What the query of a request holds; a field that is not known is for `T` to refuse.
+#[derive(Debug, Clone)]
+pub struct Query<T>(pub T);
+
+/// The largest body that is taken, in bytes.
+pub(crate) const LARGEST_BODY: usize = 1024 * 1024;
+/// How long a client may take to send a body.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// The longest `Idempotency-Key` that is taken.
 const LONGEST_KEY: usize = 255;
 /// The length of a `traceparent` of version 00.
@@ -34,18 +48,38 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             let detail = "send the body as Content-Type: application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", "The content type is not taken", detail));
         }
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| Problem::new(rejection.status(), "unreadable-body", "The body cannot be read", rejection.body_text()))?;
+        // Before any of it is read: a client that asks first (`Expect: 100-continue`) need not send it.
+        if announced(request.headers()).is_some_and(|bytes| bytes > LARGEST_BODY) {
+            return Err(too_large());
+        }
+        let bytes = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await.map_err(|_| too_slow())?;
+        let bytes = bytes.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            status => Problem::new(status, "unreadable-body", "The body cannot be read", rejection.body_text()),
+        })?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            // At the root the path is a dot.
+            // At the root the path is a dot, and in what is no JSON a question mark.
             let path = error.path().to_string();
-            Problem::invalid(if path == "." { "body" } else { &path }, error.inner().to_string())
+            Problem::invalid(if [".", "?"].contains(&path.as_str()) { "body" } else { &path }, error.inner().to_string())
         })?;
         json.end().map_err(|error| Problem::invalid("body", error.to_string()))?;
         Ok(Self(body))
     }
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_slow() -> Problem {
+    let detail = format!("the body did not arrive within {} s; nothing was done", BODY_WITHIN.as_secs());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The body took too long", detail)
+}
+
+fn too_large() -> Problem {
+    let detail = format!("a body has at most {LARGEST_BODY} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
 }
 
 /// `application/json`, with or without parameters, or any type of the form `application/…+json`.
@@ -53,6 +87,24 @@ fn is_json(headers: &HeaderMap) -> bool {
     let essence = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
     let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(path)| Self(path)).map_err(|rejection| Problem::invalid("path", rejection.body_text()))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        query.map(|axum::extract::Query(query)| Self(query)).map_err(|rejection| Problem::invalid("query", rejection.body_text()))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {

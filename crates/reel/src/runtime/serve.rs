@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::DefaultBodyLimit;
 use rdkafka::error::KafkaError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +16,7 @@ use super::settings::RunSettings;
 use super::{App, BadSetting, Commands, Edge, Gate, health};
 use crate::database::Sessions;
 use crate::failpoints;
-use crate::http::Problem;
+use crate::http::{self, Problem};
 use crate::kafka::{Intake, Kafka, ReadError, Reader, TopicError};
 use crate::lanes::{Keeper, KeeperStopped};
 use crate::model::{Partitions, Service};
@@ -83,15 +84,14 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
     let publisher = Publisher::new(&kafka, name, topic_of::<A::Service>(&kafka)).map_err(|error| bad_property(&error))?;
     let router = A::router(Edge { commands, database: pool.clone() }, of_service)?.merge(health::router(gate.clone()));
     let router = router
+        .layer(DefaultBodyLimit::max(http::LARGEST_BODY))
         .fallback(async || Problem::not_found("there is no such path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
 
     let stop = CancellationToken::new();
     let listener = TcpListener::bind(settings.http.http_address).await?;
     tracing::info!(address = %listener.local_addr()?, instance = settings.instance_id, "{name} serves HTTP");
-    let stopping = stop.clone();
-    let http = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
-    let http = tokio::spawn(http.into_future());
+    let http = tokio::spawn(http::serve(listener, router, settings.http_connections, stop.clone()));
     tokio::spawn(stop_at_signal(stop.clone(), gate.clone()));
 
     if settings.migrate {

@@ -88,6 +88,9 @@ pub struct RunSettings {
     /// How many commands may wait in a replica before further ones get 503
     #[arg(long, env = "COMMAND_LIMIT", default_value_t = 2_000)]
     pub command_limit: usize,
+    /// How many connections over HTTP a replica serves at a time; others wait
+    #[arg(long, env = "HTTP_CONNECTIONS", default_value_t = 1_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub http_connections: usize,
     /// How many connections to the database a replica holds
     #[arg(long, env = "CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(4..=1_000))]
     pub connections: u32,

@@ -1,0 +1,104 @@
+//! `GET /orders`: orders by pages, the newest first.
+
+use std::fmt;
+use std::str::FromStr;
+
+use contracts::{CustomerId, Invalid, OrderId};
+use reel::http::Problem;
+use reel::model::Timestamp;
+use serde::Deserialize;
+
+/// The most orders of a page.
+const MOST: u32 = 100;
+const USUALLY: u32 = 20;
+const STATUSES: [&str; 3] = ["open", "confirmed", "cancelled"];
+
+/// The query of `GET /orders`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListRequest {
+    customer: Option<String>,
+    status: Option<String>,
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+/// Which orders are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) customer: Option<CustomerId>,
+    pub(crate) status: Option<&'static str>,
+    pub(crate) limit: u32,
+    /// Those behind it.
+    pub(crate) after: Option<Cursor>,
+}
+
+/// The last order of a page. As text it is the time in microseconds, a dot, and the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) placed_at: Timestamp,
+    pub(crate) order_id: OrderId,
+}
+
+impl ListRequest {
+    pub(crate) fn wanted(&self) -> Result<Wanted, Problem> {
+        let customer = self.customer.as_deref().map(str::parse).transpose();
+        let customer = customer.map_err(|error: Invalid| Problem::invalid("customer", error.to_string()))?;
+        let status = self.status.as_deref().map(|status| {
+            let known = STATUSES.into_iter().find(|known| *known == status);
+            known.ok_or_else(|| Problem::invalid("status", format!("a status is one of {}", STATUSES.join(", "))))
+        });
+        let limit = self.limit.as_deref().map_or(Some(USUALLY), |limit| limit.parse().ok().filter(|limit| (1..=MOST).contains(limit)));
+        let limit = limit.ok_or_else(|| Problem::invalid("limit", format!("a limit is a number from 1 to {MOST}")))?;
+        let after = self.cursor.as_deref().map(|cursor| {
+            cursor.parse().map_err(|_| Problem::invalid("cursor", "a cursor is what stands in `next` of the page before, as it is"))
+        });
+        Ok(Wanted { customer, status: status.transpose()?, limit, after: after.transpose()? })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.placed_at.micros(), self.order_id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (micros, order_id) = text.split_once('.').ok_or(())?;
+        let micros = micros.parse().ok().filter(|micros| (0..=LATEST).contains(micros)).ok_or(())?;
+        Ok(Self { placed_at: Timestamp::from_micros(micros), order_id: order_id.parse().map_err(|_| ())? })
+    }
+}
+
+/// The end of the year 9999, in microseconds: what Postgres and chrono both hold.
+const LATEST: i64 = 253_402_300_799_999_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let text = "1764000000123456.018f3f5e-7b1a-7c3d-8e2f-0123456789ab";
+        assert_eq!(text.parse::<Cursor>().map(|cursor| cursor.to_string()).as_deref(), Ok(text));
+        for bad in ["", ".", "1.", "1.2", "x.018f3f5e-7b1a-7c3d-8e2f-0123456789ab", "-1.018f3f5e-7b1a-7c3d-8e2f-0123456789ab"] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad:?}");
+        }
+        assert!("9223372036854775807.018f3f5e-7b1a-7c3d-8e2f-0123456789ab".parse::<Cursor>().is_err(), "later than any time that is held");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_query_is_named_with_its_field() {
+        let some = |text: &str| Some(text.to_owned());
+        let refused = |request: ListRequest| format!("{:?}", request.wanted().expect_err("it is wrong"));
+        assert!(refused(ListRequest { customer: some("an na"), ..ListRequest::default() }).contains("customer"));
+        assert!(refused(ListRequest { status: some("lost"), ..ListRequest::default() }).contains("open, confirmed, cancelled"));
+        assert!(refused(ListRequest { cursor: some("2"), ..ListRequest::default() }).contains("cursor"));
+        for limit in ["0", "101", "-1", "many", ""] {
+            assert!(refused(ListRequest { limit: some(limit), ..ListRequest::default() }).contains("from 1 to 100"), "{limit:?}");
+        }
+    }
+}

@@ -6,12 +6,13 @@
 #   make test, make check                                all tests, all lints; STACK=docker has Kafka and Postgres in containers
 #   make test-containers                                 the images as containers: needs a Docker engine
 #   make faults [MINUTES=3] [SEED=n]                     a seeded stream of faults while orders run, and what must hold
+#   make fuzz-http [EXAMPLES=50] [SEED=n]                made-up requests to the OpenAPI documents of the services
 #   make failover [TRIALS=20] [LEASE=5s]                 how long others wait when something dies: medians
 #   make bench [ONLY=relay,step] [ROUNDS=3]              what it costs: rates and latencies beside yardsticks, in a release build
-#   make model                                           the model checker over the production functions
-#   make planted                                         bugs are planted, and a named test must find each
+#   make model [QUICK=1]                                 the model checker over the production functions; a minute of it
+#   make planted [FAULTS=0]                              bugs are planted, and tests, model and fault runs must find them: hours
 
-.PHONY: demo up down test test-containers images check faults failover bench model planted setup build
+.PHONY: demo up down test test-containers images check faults fuzz-http failover bench model planted setup build
 
 compose := docker compose -f compose/compose.yaml
 bin := $(or $(CARGO_TARGET_DIR),target)/debug
@@ -23,6 +24,7 @@ demo: setup images
 
 up:
 	$(compose) up --build --wait
+	@echo "TOKEN=$$($(compose) --profile tools run --rm --build -T orderctl token)"
 
 down:
 	$(compose) down
@@ -45,6 +47,7 @@ test: setup
 # The images as containers; without a Docker engine these are skipped, or fail if REQUIRE_DOCKER=1.
 test-containers: setup
 	if docker info >/dev/null 2>&1; then $(MAKE) images; fi
+	cargo build --package devstack
 	cargo test --package container-tests -- --nocapture
 
 images:
@@ -59,6 +62,9 @@ check: setup
 faults: setup build
 	$(bin)/orderctl faults
 
+fuzz-http: setup build
+	scripts/fuzz-http
+
 failover: setup build
 	$(bin)/orderctl failover
 
@@ -68,7 +74,7 @@ bench: setup
 	$(or $(CARGO_TARGET_DIR),target)/release/bench
 
 model: setup build
-	$(bin)/model --threads 2
+	$(bin)/model --threads 2 $(if $(QUICK),--quick)
 
 planted: setup
 	scripts/planted

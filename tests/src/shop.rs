@@ -111,8 +111,15 @@ impl Shop {
     /// Asks a replica once for an order of ann's, as a client that does not try again.
     pub async fn ask_once(&self, replica: &Replica, key: &str) -> Result<reqwest::Response> {
         let order = serde_json::json!({"customer": "ann", "lines": [{"sku": "COFFEE", "quantity": 1}]});
-        let request = reqwest::Client::new().post(format!("{}/orders", replica.url())).header("Idempotency-Key", key);
+        let request =
+            reqwest::Client::new().post(format!("{}/orders", replica.url())).header("Idempotency-Key", key).bearer_auth(self.token());
         Ok(request.json(&order).timeout(LIMIT).send().await?)
+    }
+
+    /// A token that may do everything.
+    #[must_use]
+    pub fn token(&self) -> String {
+        self.system.tokens().staff().expect("a secret signs")
     }
 
     /// One replica of each service on servers of the test's own, with money and stock.

@@ -1,9 +1,14 @@
 //! What strangers may send over HTTP, and what they get.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
+use contracts::OrderId;
 use orderctl::system::Service;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, RequestBuilder};
-use saga_tests::Shop;
+use saga_tests::{LIMIT, Shop, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -16,7 +21,14 @@ struct Door {
 
 impl Door {
     fn of(shop: &Shop, replica: &str) -> Self {
-        Self { client: reqwest::Client::new(), url: shop.replica(replica).url().to_owned() }
+        Self::with(shop, replica, &shop.token())
+    }
+
+    /// For whoever has this token.
+    fn with(shop: &Shop, replica: &str, token: &str) -> Self {
+        let token = (AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).expect("a token is a header"));
+        let client = reqwest::Client::builder().default_headers([token].into_iter().collect()).build().expect("a client can be made");
+        Self { client, url: shop.replica(replica).url().to_owned() }
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
@@ -69,11 +81,12 @@ async fn an_order_that_is_wrong_is_refused_with_its_field_and_nothing_is_stored(
     refused("a quantity that is no i64", order(json!("ann"), line(json!("COFFEE"), json!(1e30))), 400, Some("lines[0].quantity")).await?;
     let discount = json!({"customer": "ann", "lines": line(json!("COFFEE"), json!(1)), "discount": 100});
     refused("an unknown field", door.post("/orders").json(&discount), 400, Some("discount")).await?;
-    refused("a missing field", door.post("/orders").json(&json!({"customer": "ann"})), 400, Some("body")).await?;
+    refused("a missing field", door.post("/orders").json(&json!({"customer": "ann"})), 400, Some("lines")).await?;
 
     let text = json!({"customer": "ann", "lines": line(json!("COFFEE"), json!(1))}).to_string();
-    refused("no content type", door.post("/orders").body(text.clone()), 415, None).await?;
-    refused("another content type", door.post("/orders").header("Content-Type", "text/xml").body(text.clone()), 415, None).await?;
+    refused("no content type", door.post("/orders").body(text.clone()), 415, Some("Content-Type")).await?;
+    refused("another content type", door.post("/orders").header("Content-Type", "text/xml").body(text.clone()), 415, Some("Content-Type"))
+        .await?;
     let raw = |body: Vec<u8>| door.post("/orders").header("Content-Type", "application/json").body(body);
     refused("not JSON", raw(b"{".to_vec()), 400, Some("body")).await?;
     refused("more than one", raw(format!("{text}{text}").into_bytes()), 400, Some("body")).await?;
@@ -93,7 +106,10 @@ async fn an_order_that_is_wrong_is_refused_with_its_field_and_nothing_is_stored(
     refused("a path that is none", get("/order"), 404, None).await?;
     refused("a method that is none", door.client.delete(format!("{}/orders", door.url)), 405, None).await?;
 
-    ensure!(announce(&door.url, 5_000_000).await?.starts_with("HTTP/1.1 413 "), "5 MB are too much, and nobody waits for them");
+    ensure!(
+        announce(&door.url, &shop.token(), 5_000_000).await?.starts_with("HTTP/1.1 413 "),
+        "5 MB are too much, and nobody waits for them"
+    );
     ensure!(shop.count(Service::Order, "select count(*) from orders").await? == 0, "nothing is stored");
     ensure!(
         shop.count(Service::Order, "select count(*) from reel.outbox where type like '%OrderCreated'").await? == 0,
@@ -103,10 +119,10 @@ async fn an_order_that_is_wrong_is_refused_with_its_field_and_nothing_is_stored(
 }
 
 /// Sends the head of a request whose body has so many bytes, and nothing of the body; how the answer begins.
-async fn announce(url: &str, bytes: usize) -> Result<String> {
+async fn announce(url: &str, token: &str, bytes: usize) -> Result<String> {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).await?;
     let head = format!(
-        "POST /orders HTTP/1.1\r\nhost: here\r\nidempotency-key: k\r\ncontent-type: application/json\r\ncontent-length: {bytes}\r\n\r\n"
+        "POST /orders HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {token}\r\nidempotency-key: k\r\ncontent-type: application/json\r\ncontent-length: {bytes}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await?;
     let mut answer = [0; 64];
@@ -189,5 +205,191 @@ async fn orders_are_listed_by_pages_the_newest_first() -> Result<()> {
     ensure!(
         ids(door.get("/orders?status=cancelled&customer=ann").await?) + ids(door.get("/orders?status=confirmed&customer=ann").await?) == 5
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_good_token_is_refused_everywhere() -> Result<()> {
+    let mut shop = Shop::prepared(|_| {}).await?;
+    shop.replicas = shop.system.start_all(1).await?;
+    let other = orderctl::system::Tokens::of_file(tempfile_with("a secret that is not the one of this shop")?.path())?;
+    let others = other.token("ann", "shop till warehouse", Duration::from_mins(5))?;
+    let id = "018f3f5e-7b1a-7c3d-8e2f-0123456789ab";
+    for (replica, method, path) in [
+        ("order-1", Method::POST, "/orders".to_owned()),
+        ("order-1", Method::GET, "/orders".to_owned()),
+        ("order-1", Method::GET, format!("/orders/{id}")),
+        ("order-1", Method::POST, format!("/orders/{id}/cancel")),
+        ("order-1", Method::GET, "/products".to_owned()),
+        ("payment-1", Method::GET, "/accounts/ann".to_owned()),
+        ("payment-1", Method::POST, "/accounts/ann/deposits".to_owned()),
+        ("inventory-1", Method::GET, "/stock/COFFEE".to_owned()),
+        ("inventory-1", Method::POST, "/stock/COFFEE/receipts".to_owned()),
+    ] {
+        let request = || reqwest::Client::new().request(method.clone(), format!("{}{path}", shop.replica(replica).url()));
+        let challenge = |error: &str| if error.is_empty() { "Bearer".to_owned() } else { format!("Bearer error=\"{error}\"") };
+        for (what, request, error) in [
+            ("no token", request(), ""),
+            ("another scheme", request().basic_auth("ann", Some("secret")), ""),
+            ("what is no token", request().bearer_auth("a.b.c"), "invalid_token"),
+            ("a token of another key", request().bearer_auth(&others), "invalid_token"),
+        ] {
+            let what = format!("{what} at {path}");
+            let sent = request.try_clone().context("it has no body")?.send().await?;
+            ensure!(sent.headers().get("www-authenticate").is_some_and(|said| *said == challenge(error)), "{what}: {sent:?}");
+            refused(&what, request, 401, None).await?;
+        }
+    }
+    ensure!(reqwest::get(format!("{}/health/ready", shop.replica("order-1").url())).await?.status().as_u16() == 200, "health is open");
+    Ok(())
+}
+
+fn tempfile_with(text: &str) -> Result<tempfile::NamedTempFile> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), text)?;
+    Ok(file)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customer_sees_and_does_only_what_is_its_own() -> Result<()> {
+    let shop = Shop::open(|_| {}).await?;
+    shop.client.deposit("bob", 10_000, "first").await?.created()?;
+    let of_bob = shop.client.place("bob", &[("COFFEE", 1)], "own").await?.order_id()?;
+    let token = |scopes: &str| shop.system.tokens().token("ann", scopes, Duration::from_mins(5));
+    let door = Door::with(&shop, "order-1", &token("")?);
+    let lines = json!([{"sku": "COFFEE", "quantity": 1}]);
+
+    let own = door.post("/orders").json(&json!({"lines": lines})).send().await?;
+    ensure!(own.status().as_u16() == 201, "{own:?}");
+    let own: Value = own.json().await?;
+    ensure!(own["customer"] == "ann", "the customer is whom the token was made for: {own}");
+    let again: Value =
+        door.post("/orders").json(&json!({"customer": "ann", "lines": lines})).send().await?.error_for_status()?.json().await?;
+    ensure!(again["order_id"] == own["order_id"], "with the customer or without it, it is the same request");
+    refused("an order for another", door.post("/orders").json(&json!({"customer": "bob", "lines": lines})), 403, None).await?;
+
+    let theirs = |path: &str| door.client.get(format!("{}{path}", door.url));
+    refused("another's order", theirs(&format!("/orders/{of_bob}")), 404, None).await?;
+    refused("to cancel another's order", door.client.post(format!("{}/orders/{of_bob}/cancel", door.url)), 404, None).await?;
+    refused("another's orders", theirs("/orders?customer=bob"), 403, None).await?;
+    let page = door.get("/orders").await?;
+    ensure!(page["orders"].as_array().is_some_and(|orders| orders.len() == 1 && orders[0]["customer"] == "ann"), "{page}");
+
+    let till = Door::with(&shop, "payment-1", &token("shop warehouse")?);
+    let deposit = json!({"amount": 1, "currency": "EUR"});
+    refused("money without the scope", till.post("/accounts/ann/deposits").json(&deposit), 403, None).await?;
+    refused("another's account", till.client.get(format!("{}/accounts/bob", till.url)), 403, None).await?;
+    ensure!(till.get("/accounts/ann").await?["customer"] == "ann");
+    let warehouse = Door::with(&shop, "inventory-1", &token("shop till")?);
+    refused("goods without the scope", warehouse.post("/stock/COFFEE/receipts").json(&json!({"quantity": 1})), 403, None).await?;
+
+    let cancelled = door.client.post(format!("{}/orders/{}/cancel", door.url, own["order_id"].as_str().unwrap_or_default())).send().await?;
+    ensure!([200, 409].contains(&cancelled.status().as_u16()), "its own: {cancelled:?}");
+    let staff = Door::with(&shop, "order-1", &token("shop")?);
+    ensure!(staff.get("/orders").await?["orders"].as_array().map(Vec::len) == Some(2), "the shop sees everybody's");
+    ensure!(staff.get(&format!("/orders/{of_bob}")).await?["customer"] == "bob");
+    shop.ends_well().await?;
+    Ok(())
+}
+
+/// The events of a stream that has ended: their ids, and their data.
+async fn streamed(door: &Door, order: OrderId, last: Option<&str>) -> Result<Vec<(String, Value)>> {
+    let mut request = door.client.get(format!("{}/orders/{order}/events", door.url)).timeout(LIMIT);
+    if let Some(last) = last {
+        request = request.header("Last-Event-ID", last);
+    }
+    let response = request.send().await?.error_for_status()?;
+    ensure!(response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream"), "{response:?}");
+    let text = response.text().await?;
+    let field = |event: &str, name: &str| {
+        let value = event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned());
+        value.with_context(|| format!("{name} in {event:?}"))
+    };
+    let events = text.split("\n\n").filter(|event| event.contains("id:"));
+    events.map(|event| Ok((field(event, "id")?, serde_json::from_str(&field(event, "data")?)?))).collect()
+}
+
+fn names(timeline: &Value) -> Vec<&str> {
+    timeline["timeline"].as_array().into_iter().flatten().filter_map(|happened| happened["event"].as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_tells_what_happened_to_it_and_streams_what_happens() -> Result<()> {
+    let shop = Shop::open(|_| {}).await?;
+    let door = Door::of(&shop, "order-1");
+    let order = shop.order("told", 1).await?[0];
+    let events = streamed(&door, order, None).await?; // it ends with the order
+    let ids: Vec<&str> = events.iter().map(|(id, _)| id.as_str()).collect();
+    ensure!(ids.last() == Some(&"2.1.1") && ids.len() == 4, "{events:?}");
+    let told: BTreeSet<_> = events.iter().filter_map(|(_, data)| Some((data["by"].as_str()?, data["event"].as_str()?))).collect();
+    let expected =
+        [("inventory", "InventoryUpdated"), ("order", "OrderConfirmed"), ("order", "OrderCreated"), ("payment", "PaymentCompleted")];
+    ensure!(told == BTreeSet::from(expected), "{events:?}");
+
+    let behind = streamed(&Door::of(&shop, "order-2"), order, Some(ids[1])).await?;
+    ensure!(behind == events[2..], "any replica goes on behind the last one: {behind:?}");
+    let over = door.client.get(format!("{}/orders/{order}/events", door.url)).header("Last-Event-ID", "2.1.1").send().await?;
+    ensure!(over.status().as_u16() == 204, "a browser need not come again: {over:?}");
+    refused(
+        "a last event that is none",
+        door.client.get(format!("{}/orders/{order}/events", door.url)).header("Last-Event-ID", "x"),
+        400,
+        Some("Last-Event-ID"),
+    )
+    .await?;
+
+    let shown = door.get(&format!("/orders/{order}")).await?;
+    ensure!(names(&shown) == ["OrderCreated", "PaymentCompleted", "InventoryUpdated", "OrderConfirmed"], "{shown}");
+    ensure!(shown["undo"].is_null(), "{shown}");
+    let theirs = Door::with(&shop, "order-1", &shop.system.tokens().token("bob", "", Duration::from_mins(5))?);
+    refused("another's events", theirs.client.get(format!("{}/orders/{order}/events", theirs.url)), 404, None).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_order_tells_whether_it_is_undone() -> Result<()> {
+    let mut shop = Shop::open(|_| {}).await?;
+    let mut stopped: Vec<_> = ["inventory-1", "inventory-2"].map(|name| shop.take(name)).into();
+    for inventory in &mut stopped {
+        inventory.kill().await?;
+    }
+    let order = shop.order("undo", 1).await?[0];
+    let door = Door::of(&shop, "order-1");
+    let path = format!("/orders/{order}");
+    eventually("payment to have taken the money", || async { Ok(names(&door.get(&path).await?).contains(&"PaymentCompleted")) }).await?;
+    shop.client.cancel(order).await?.success()?;
+    eventually("the money to be back", || async { Ok(names(&door.get(&path).await?).contains(&"PaymentRefunded")) }).await?;
+    let shown = door.get(&path).await?;
+    ensure!(shown["undo"]["status"] == "undoing" && shown["undo"]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{shown}");
+    shop.replicas.push(shop.system.start(Service::Inventory, "inventory-1").await?);
+    eventually("it to be undone", || async { Ok(door.get(&path).await?["undo"]["status"] == "undone") }).await?;
+    shop.ends_well().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timelines_are_whole_whoever_dies() -> Result<()> {
+    let mut shop = Shop::open(|_| {}).await?;
+    for (nth, name) in ["order-1", "order-2", "order-1"].into_iter().enumerate() {
+        shop.order(&format!("whole-{nth}"), 20).await?;
+        let mut order = shop.take(name);
+        order.kill().await?;
+        shop.order(&format!("half-{nth}"), 20).await?;
+        let mut again = shop.system.start(Service::Order, name).await?;
+        again.wait_ready().await?;
+        shop.replicas.push(again);
+    }
+    shop.ends_well().await?;
+    let events = shop.count(Service::Order, "select count(*) from orders").await? * 4;
+    ensure!(events == 480);
+    let whole = "select count(*) from timeline";
+    eventually("every event to be in a timeline", || async { Ok(shop.count(Service::Order, whole).await? >= events) }).await?;
+    ensure!(shop.count(Service::Order, whole).await? == events, "none is there twice");
+    sqlx::raw_sql("delete from reel.positions where reader = 'timeline'").execute(shop.system.pool(Service::Order)).await?;
+    shop.order("again", 20).await?; // with the next events it is seen that all is to be read again
+    let events = events + 80;
+    let read = "select count(*) from reel.positions where reader = 'timeline' and next_seq > 0";
+    eventually("all to be read again", || async { Ok(shop.count(Service::Order, read).await? == 12) }).await?;
+    eventually("the new ones too", || async { Ok(shop.count(Service::Order, whole).await? >= events) }).await?;
+    ensure!(shop.count(Service::Order, whole).await? == events, "what is read again is there once");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use contracts::payments::{PaymentEvent, PaymentFailed, PaymentFailure};
 use contracts::{Money, OrderId};
 use orderctl::system::Service;
@@ -99,7 +99,7 @@ async fn an_input_is_held_at_a_missing_number_while_other_lanes_and_deadlines_go
     }
     eventually("nothing is held any more", || async { Ok(shop.health(&replica).await?["held_inputs"] == serde_json::json!([])) }).await?;
     eventually("the position is behind the last number", || async {
-        let sql = "select next_seq from reel.positions where partition = 0 and topic like '%payments'";
+        let sql = "select next_seq from reel.positions where reader = 'order' and partition = 0 and topic like '%payments'";
         Ok(shop.count(Service::Order, sql).await? == 3)
     })
     .await?;
@@ -116,7 +116,7 @@ async fn an_input_made_anew_stops_the_lane() -> Result<()> {
     let mut pen = Pen::new(&kafka.brokers, &topic)?;
     pen.open(Partition(2)).await?;
     eventually("the opening was read", || async {
-        Ok(shop.count(Service::Order, "select count(*) from reel.positions where generation = 0").await? == 1)
+        Ok(shop.count(Service::Order, "select count(*) from reel.positions where reader = 'order' and generation = 0").await? == 1)
     })
     .await?;
     replica.stop().await?;
@@ -133,5 +133,58 @@ async fn an_input_made_anew_stops_the_lane() -> Result<()> {
     })
     .await?;
     eventually("the other lanes are open", || async { Ok(shop.health(&replica).await?["lanes"]["open"] == 3) }).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_stops_its_lanes_which_say_so_and_skip_nothing() -> Result<()> {
+    let mut shop = Shop::prepared(|_| {}).await?;
+    shop.replicas = shop.system.start_all(1).await?;
+    shop.fill().await?;
+    shop.order("before", 8).await?;
+    shop.ends_well().await?;
+    let (kafka, topic) = (shop.system.places().kafka, shop.system.topic(Service::Payment));
+    let read = "select count(*) from reel.positions where reader in ('order', 'inventory') and topic like '%payments' and generation >= 0";
+    for service in [Service::Order, Service::Inventory] {
+        eventually("every lane has read of it", || async { Ok(shop.count(service, read).await? == 4) }).await?;
+    }
+    let positions = "select sum(next_offset)::bigint from reel.positions where reader = 'order' and topic like '%payments'";
+    let before = shop.count(Service::Order, positions).await?;
+
+    devstack::topics::delete_with_prefix(&kafka.brokers, &topic).await?;
+    for name in ["order-1", "inventory-1"] {
+        for lane in ["0", "1", "2", "3"] {
+            eventually("a lane that reads what is gone stands still", || async {
+                let health = shop.health(shop.replica(name)).await?;
+                Ok(health["lanes"]["waiting"][lane].as_str().is_some_and(|reason| reason.contains("payments is gone")))
+            })
+            .await?;
+        }
+        assert!(shop.replica(name).log_text().contains("LANE STANDS STILL"), "{name} says so loudly");
+    }
+    shop.client.deposit("ann", 100, "after").await?.created()?;
+    eventually("the owner's lane says so when it writes", || async {
+        let health = shop.health(shop.replica("payment-1")).await?;
+        let waiting = health["lanes"]["waiting"].as_object().context("an object")?;
+        Ok(waiting.values().any(|reason| reason.as_str().is_some_and(|reason| reason.contains("payments is gone"))))
+    })
+    .await?;
+    shop.take("inventory-1").kill().await?;
+    let inventory = shop.system.start(Service::Inventory, "inventory-1").await?;
+    eventually("a replica that starts says so too", || async {
+        let Ok(health) = shop.health(&inventory).await else { return Ok(false) };
+        Ok(health["reason"].as_str().is_some_and(|reason| reason.contains("payments IS GONE")))
+    })
+    .await?;
+
+    Topics::new(kafka.clone())?.create_journal(Service::Payment.topic(), 4, None).await?;
+    for lane in ["0", "1", "2", "3"] {
+        eventually("a lane whose topic comes back as another one stops for good", || async {
+            let health = shop.health(shop.replica("order-1")).await?;
+            Ok(health["lanes"]["stopped"][lane].as_str().is_some_and(|reason| reason.contains("made anew")))
+        })
+        .await?;
+    }
+    assert_eq!(shop.count(Service::Order, positions).await?, before, "nothing is skipped");
     Ok(())
 }

@@ -58,6 +58,7 @@ async fn the_same_idempotency_key_at_two_replicas_at_once_gives_one_order() -> R
         let place = |url: &str, quantity: i64| {
             let body = serde_json::json!({"customer": "ann", "lines": [{"sku": "COFFEE", "quantity": quantity}]});
             http.post(format!("{url}/orders"))
+                .bearer_auth(shop.token())
                 .header("Idempotency-Key", format!("k{round}"))
                 .header("content-type", "application/json")
                 .body(body.to_string())
@@ -105,6 +106,7 @@ async fn a_closed_service_answers_503_and_says_when_to_come_back() -> Result<()>
     eventually("it says that it has no tables", || async { Ok(replica.log_text().contains("migrate")) }).await?;
     let answer = reqwest::Client::new()
         .post(format!("{}/accounts/ann/deposits", replica.url()))
+        .bearer_auth(shop.token())
         .header("Idempotency-Key", "k")
         .header("content-type", "application/json")
         .body(r#"{"amount": 5, "currency": "EUR"}"#)

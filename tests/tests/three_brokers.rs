@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use contracts::OrderId;
-use devstack::{KafkaCluster, Stack};
+use devstack::{KafkaCluster, Stack, tell};
 use orderctl::system::{Client, Service};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, ResourceSpecifier};
@@ -58,7 +58,7 @@ async fn a_leader_dies_then_one_falls_silent_then_two_of_three_die_and_no_order_
 
     let acknowledged = regular.ends().await?;
     let figures = shop.ends_well().await?;
-    println!("{figures:?}");
+    tell(&format!("{figures:?}"));
     let count = u64::try_from(acknowledged.len())?;
     assert_eq!((figures.orders, figures.confirmed), (count, count));
     let ids: Vec<Uuid> = acknowledged.iter().map(|order| order.uuid()).collect();
@@ -80,7 +80,7 @@ async fn a_leader_is_killed(cluster: &mut KafkaCluster, shop: &Shop) -> Result<(
     let leader = leader(cluster, shop).await?;
     cluster.kill(leader).await?;
     let since = goes_on(shop, now(shop).await?).await?;
-    println!("a leader killed: {since}");
+    tell(&format!("a leader killed: {since}"));
     cluster.start_again(leader).await
 }
 
@@ -90,7 +90,7 @@ async fn a_leader_falls_silent(cluster: &KafkaCluster, shop: &Shop) -> Result<()
     let leader = leader(cluster, shop).await?;
     cluster.pause(leader)?;
     let since = goes_on(shop, now(shop).await?).await?;
-    println!("a leader silent: {since}");
+    tell(&format!("a leader silent: {since}"));
     cluster.resume(leader)
 }
 
@@ -113,7 +113,7 @@ async fn two_of_three_are_killed(cluster: &mut KafkaCluster, shop: &Shop) -> Res
     cluster.start_again(others[0]).await?;
     let back_at = now(shop).await?;
     let since = goes_on(shop, killed_at).await?;
-    println!("two of three killed: {since}; one of them answered again after {:.1} s", back_at - killed_at);
+    tell(&format!("two of three killed: {since}; one of them answered again after {:.1} s", back_at - killed_at));
     cluster.start_again(others[1]).await
 }
 

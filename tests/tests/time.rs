@@ -37,6 +37,7 @@ async fn a_database_put_back_in_time_under_live_replicas_catches_up_before_it_nu
     assert!(folded >= 3, "each service folds what its database lacks, {folded} did");
     let figures = shop.ends_well().await?;
     assert_eq!((figures.orders, figures.confirmed, figures.forks), (24, 24, 0));
+    timelines_are_whole(&shop, 24).await?;
     for replica in &mut shop.replicas {
         assert!(replica.is_running(), "{} lives on", replica.name());
     }
@@ -77,10 +78,17 @@ async fn a_database_dropped_in_mid_run_is_rebuilt_from_its_topic() -> Result<()>
     }
     assert_eq!(audit.figures.orders + lost, 36);
     assert_eq!(audit.figures.confirmed, audit.figures.orders);
+    timelines_are_whole(&shop, i64::try_from(audit.figures.orders)?).await?;
     for replica in &mut shop.replicas {
         assert!(replica.is_running(), "{} lives on", replica.name());
     }
     Ok(())
+}
+
+/// A projection went back with its database, or with nothing to begin with, and has each event of the orders once: all are confirmed.
+async fn timelines_are_whole(shop: &Shop, orders: i64) -> Result<()> {
+    let told = "select count(*) from timeline";
+    eventually("every event to be in a timeline, once", || async { Ok(shop.count(Service::Order, told).await? == orders * 4) }).await
 }
 
 #[tokio::test]

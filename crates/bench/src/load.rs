@@ -27,7 +27,7 @@ impl<F: Fn(usize) -> Result<Request<Full<Bytes>>> + Send + Sync + 'static> Reque
 /// What became of requests.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// From when a request was due to its answer.
+    /// From when a request was due to its answer, of those that were answered with 2xx.
     pub times: Times,
     /// When each was due, by its place, in microseconds of the wall clock.
     pub due_at: Vec<(usize, i64)>,
@@ -109,12 +109,15 @@ impl Outcome {
     /// Requests that were answered as they should be.
     #[must_use]
     pub fn done(&self) -> usize {
-        usize::try_from(self.times.count()).unwrap_or(usize::MAX) - self.refused
+        usize::try_from(self.times.count()).unwrap_or(usize::MAX)
     }
 
     fn note(&mut self, time: Duration, is_done: bool) {
-        self.times.note_duration(time);
-        self.refused += usize::from(!is_done);
+        if is_done {
+            self.times.note_duration(time);
+        } else {
+            self.refused += 1;
+        }
     }
 }
 

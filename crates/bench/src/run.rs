@@ -33,6 +33,9 @@ pub struct Options {
     /// For how many seconds the highest rate of sagas is held
     #[arg(long, env = "HOLD", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub hold: u32,
+    /// At this rate of sagas, instead of looking for the highest
+    #[arg(long, env = "RATE")]
+    pub rate: Option<f64>,
     /// How many events the topic holds that is opened
     #[arg(long, env = "EVENTS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(100..))]
     pub events: u32,
@@ -69,7 +72,7 @@ pub async fn run(options: Options) -> Result<ExitCode> {
 }
 
 async fn measure(options: Options) -> Result<()> {
-    let stack = if options.statements { statements::watched_stack().await? } else { OwnStack::start().await? };
+    let stack = if options.statements { statements::watched_stack().await? } else { OwnStack::to_measure(&[]).await? };
     let bench = Bench { stack, options, logs: TempDir::new()? };
     let machine = Machine::of(&bench.stack).await?;
     println!("{}", machine.line());

@@ -76,6 +76,14 @@ impl Shop {
         self.replicas[0].url()
     }
 
+    /// A token with which they are placed.
+    ///
+    /// # Errors
+    /// Where none can be signed.
+    pub fn token(&self) -> Result<String> {
+        self.system.tokens().staff()
+    }
+
     /// The topic of the order service, and how Kafka is reached.
     #[must_use]
     pub fn orders(&self, bench: &Bench) -> (Kafka, String) {
@@ -120,10 +128,11 @@ impl Shop {
 ///
 /// # Errors
 /// Never: its parts are sound.
-pub fn order(series: &str, nth: usize) -> Result<Request<Full<Bytes>>> {
+pub fn order(token: &str, series: &str, nth: usize) -> Result<Request<Full<Bytes>>> {
     let lines = [PRODUCTS[nth % PRODUCTS.len()], PRODUCTS[(nth + 4) % PRODUCTS.len()]].map(|sku| json!({"sku": sku, "quantity": 1}));
     let body = json!({"customer": customer(nth), "lines": lines});
-    let request = Request::post("/orders").header("content-type", "application/json").header("idempotency-key", key(series, nth));
+    let request = Request::post("/orders").header("authorization", format!("Bearer {token}"));
+    let request = request.header("content-type", "application/json").header("idempotency-key", key(series, nth));
     Ok(request.body(Full::from(serde_json::to_vec(&body)?))?)
 }
 

@@ -16,10 +16,11 @@ pub struct Line {
 }
 
 /// So many of a product at a price.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema, utoipa::ToSchema)]
 #[avro(namespace = "shop")]
 pub struct PricedLine {
     /// The product.
+    #[schema(value_type = String, example = "COFFEE")]
     pub sku: Sku,
     /// How many.
     pub quantity: i64,

@@ -12,12 +12,14 @@ use crate::Invalid;
 use crate::ids::travels_as_text;
 
 /// An amount in minor units (cents of a euro) of a currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, AvroSchema, utoipa::ToSchema)]
 #[avro(namespace = "shop")]
 pub struct Money {
     /// In minor units.
+    #[schema(example = 1290)]
     pub amount: i64,
     /// Of what.
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "EUR")]
     pub currency: Currency,
 }
 

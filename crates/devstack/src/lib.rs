@@ -40,6 +40,8 @@ mod stack;
 pub mod topics;
 pub mod wait;
 
+use std::io::Write;
+
 pub use database::TestDatabase;
 pub use kafka::{KafkaCluster, KafkaServer, Listener};
 pub use postgres::PostgresServer;
@@ -48,4 +50,9 @@ pub use stack::{OwnStack, Source, Stack};
 /// Tells the person at the terminal what takes long; the first start fetches and prepares things.
 fn say(what: &str) {
     eprintln!("devstack: {what}");
+}
+
+/// Writes a line to stderr for whoever runs the tests, of a test that passes too: libtest captures what the macros print, but not this.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

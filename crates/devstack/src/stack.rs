@@ -174,6 +174,15 @@ impl OwnStack {
         Ok(Self { kafka, postgres })
     }
 
+    /// Starts both servers to be measured, Postgres with these settings.
+    ///
+    /// # Errors
+    /// If one of them does not start.
+    pub async fn to_measure(settings: &[(&str, &str)]) -> Result<Self> {
+        let (kafka, postgres) = tokio::try_join!(KafkaServer::to_measure(), PostgresServer::temporary_with(settings))?;
+        Ok(Self { kafka, postgres })
+    }
+
     /// Its addresses.
     pub fn stack(&self) -> Stack {
         let folder = self.kafka.log().parent().and_then(Path::parent).unwrap_or(Path::new("/")).to_owned();

@@ -56,6 +56,7 @@ fn each_planted_bug_is_found() {
     finds("saga-one", Plant::NumberFromSequence);
     finds("saga-one", Plant::OutboxAfterCommit);
     finds("saga-one", Plant::AbsentRowUpserted);
+    finds("log-rewind", Plant::PositionsNotRestored);
     finds("payment-rewind", Plant::PositionsNotRestored);
     finds("payment-rewind", Plant::NothingFolded);
     finds("log-zombie", Plant::JumpNotChecked);

@@ -84,6 +84,8 @@ pub(crate) enum Bug {
     Upsert,
     /// The step decides before all lanes are open.
     OpenEarly,
+    /// The cursor moves over what was sent, and not over what was acked.
+    CursorEarly,
 }
 
 /// Whether this bug is planted.

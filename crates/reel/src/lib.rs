@@ -5,6 +5,7 @@
 //! | [`model`] | what the author of a service writes: state, pure functions, keys |
 //! | [`wire`] | events as Kafka records: Avro and CloudEvents |
 //! | [`step`] | one batch, one transaction; how rows lie in Postgres |
+//! | [`projection`] | tables for queries, folded from the events of any topics |
 //! | [`lanes`] | who works on what: leases, opening, the consumer's rule |
 //! | [`kafka`] | clients, topics, reading a range |
 //! | [`database`] | sessions and the server run |
@@ -23,6 +24,7 @@ pub mod lanes;
 pub mod model;
 mod outbox;
 mod pauses;
+pub mod projection;
 mod replica;
 pub mod runtime;
 pub mod step;

@@ -1,61 +1,98 @@
 //! The inventory service over HTTP.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use contracts::{ReceiptId, RequestHash, Sku};
-use reel::http::{Body, IdempotencyKey, Path, Problem, TraceParent};
+use reel::http::{Body, Caller, IdempotencyKey, OpenApiRouter, Path, Problem, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use crate::domain::{InventoryCommand, InventoryRejection, InventoryService};
 use crate::store;
 
 const MOST_OF_A_RECEIPT: i64 = 1_000_000;
 
+/// The scope of tokens that bring goods.
+const WAREHOUSE: &str = "warehouse";
+
 /// `POST /stock/{sku}/receipts`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ReceiptRequest {
+    #[schema(minimum = 1, maximum = 1_000_000, example = 10)]
     quantity: i64,
 }
 
 /// A receipt as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ReceiptView {
+    #[schema(value_type = Uuid)]
     receipt_id: ReceiptId,
+    #[schema(value_type = String, example = "COFFEE")]
     sku: Sku,
     quantity: i64,
 }
 
 /// The stock of a product as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct StockView {
+    #[schema(value_type = String, example = "COFFEE")]
     sku: Sku,
+    /// All that ever came in.
     received: i64,
+    /// What is there to be taken.
     on_hand: i64,
+    /// What was taken for orders.
     taken: i64,
 }
 
-pub(crate) fn router(edge: Edge<InventoryService>) -> Router {
-    Router::new().route("/stock/{sku}", get(show)).route("/stock/{sku}/receipts", post(receive)).with_state(edge)
+pub(crate) fn router(edge: Edge<InventoryService>) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(show)).routes(routes!(receive)).with_state(edge)
 }
 
+/// Receive goods
+#[utoipa::path(
+    post,
+    path = "/stock/{sku}/receipts",
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "The product."), ("Idempotency-Key" = String, Header, min_length = 1, max_length = 255, pattern = "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$", description = "A text of your own, the same for every retry of this request.", example = "7f3c")),
+    request_body = ReceiptRequest,
+    responses(
+        (status = 201, description = "The goods are there, now or by an earlier try.", body = ReceiptView),
+        (status = 403, description = "The token lacks the scope `warehouse`.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "There would be too many.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 async fn receive(
     State(edge): State<Edge<InventoryService>>,
     TraceParent(traceparent): TraceParent,
+    caller: Caller,
     Path(sku): Path<String>,
     IdempotencyKey(key): IdempotencyKey,
     Body(request): Body<ReceiptRequest>,
 ) -> Result<(StatusCode, Json<ReceiptView>), Problem> {
+    caller.must_have(WAREHOUSE)?;
     let command = request.command(&sku, &key)?;
     let InventoryCommand::ReceiveStock { receipt_id, .. } = command;
     let receipt = edge.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
     Ok((StatusCode::CREATED, Json(ReceiptView { receipt_id, sku: receipt.sku, quantity: receipt.quantity })))
 }
 
+/// Show the stock of a product
+#[utoipa::path(
+    get,
+    path = "/stock/{sku}",
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "The product.")),
+    responses(
+        (status = 200, description = "The stock.", body = StockView),
+        (status = 404, description = "There never was any.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database does not answer.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 async fn show(State(edge): State<Edge<InventoryService>>, Path(sku): Path<String>) -> Result<Json<StockView>, Problem> {
     let sku = parse_sku(&sku)?;
     let stock = store::find_stock(&edge.database, &sku).await?;

@@ -1,11 +1,14 @@
 //! The order service as a program.
 
+use reel::http::OpenApiRouter;
+use reel::projection::Projection;
 use reel::runtime::{BadSetting, Edge};
 use sqlx::migrate::Migrator;
 
 use crate::config::Settings;
 use crate::domain::OrderService;
 use crate::http;
+use crate::timeline::Timeline;
 
 /// The order service as a program.
 #[derive(Debug)]
@@ -20,7 +23,11 @@ impl reel::runtime::App for App {
         &MIGRATIONS
     }
 
-    fn router(edge: Edge<OrderService>, settings: &Settings) -> Result<axum::Router, BadSetting> {
+    fn projections() -> Vec<Box<dyn Projection>> {
+        vec![Box::new(Timeline)]
+    }
+
+    fn router(edge: Edge<OrderService>, settings: &Settings) -> Result<OpenApiRouter, BadSetting> {
         Ok(http::router(edge, settings.price_list()?, settings.settle_within))
     }
 }

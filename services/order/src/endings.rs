@@ -12,7 +12,8 @@ use crate::store;
 
 /// How often it is looked who has ended, while somebody waits.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The pause after the database did not answer.
+/// How long the database may take to answer, and the pause after it did not.
+const ANSWER_AT_MOST: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Tells when orders end.
@@ -53,7 +54,8 @@ async fn look(database: PgPool, mut inbox: mpsc::UnboundedReceiver<Wait>) {
             waits.retain(|ended| !ended.is_closed());
             !waits.is_empty()
         });
-        match store::ended(&database, waiting.keys().copied()).await {
+        let ended = tokio::time::timeout(ANSWER_AT_MOST, store::ended(&database, waiting.keys().copied())).await;
+        match ended.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(orders) => {
                 for (order_id, order) in orders {
                     for ended in waiting.remove(&order_id).into_iter().flatten() {

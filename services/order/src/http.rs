@@ -3,21 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use contracts::{CustomerId, Money, OrderId, PricedLine, RequestHash, Sku};
-use reel::http::{Body, IdempotencyKey, Path, Prefer, Problem, Query, TraceParent};
+use contracts::{OrderId, RequestHash, Sku};
+use reel::http::{Body, Caller, IdempotencyKey, OpenApiRouter, Path, Prefer, Problem, Query, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use crate::domain::{Order, OrderCommand, OrderRejection, OrderService, PlaceOrder, Status, WantedLine};
+use crate::access::{SHOP, customer_of};
+use crate::changes::{self, Changes, Seen, StreamEvent};
+use crate::domain::{Order, OrderCommand, OrderRejection, OrderService, PlaceOrder, WantedLine};
 use crate::endings::Endings;
 use crate::list::{Cursor, ListRequest};
 use crate::prices::{PriceList, Product};
 use crate::store;
+use crate::timeline;
+use crate::views::{OrderPage, OrderView, SagaView};
 
 const MOST_LINES: usize = 100;
 const MOST_OF_A_LINE: i64 = 1_000_000;
@@ -27,82 +32,96 @@ const MOST_OF_A_LINE: i64 = 1_000_000;
 struct Shop {
     edge: Edge<OrderService>,
     endings: Endings,
+    changes: Changes,
     prices: Arc<PriceList>,
     settle_within: Duration,
 }
 
 /// `POST /orders`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PlaceRequest {
-    customer: String,
+    /// By default whom the token was made for.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "ann")]
+    customer: Option<String>,
+    #[schema(min_items = 1, max_items = 100)]
     lines: Vec<LineRequest>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LineRequest {
+    /// A product of the price list.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "COFFEE")]
     sku: String,
+    #[schema(minimum = 1, maximum = 1_000_000, example = 2)]
     quantity: i64,
 }
 
-/// An order as clients see it.
-#[derive(Debug, Serialize)]
-struct OrderView {
-    order_id: OrderId,
-    customer: CustomerId,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    total: Money,
-    lines: Vec<PricedLine>,
-    placed_at: String,
-    settle_by: String,
+pub(crate) fn router(edge: Edge<OrderService>, prices: PriceList, settle_within: Duration) -> OpenApiRouter {
+    let (endings, changes) = (Endings::start(edge.database.clone()), Changes::start(edge.database.clone()));
+    OpenApiRouter::new()
+        .routes(routes!(place, list))
+        .routes(routes!(show))
+        .routes(routes!(events))
+        .routes(routes!(cancel))
+        .routes(routes!(products))
+        .with_state(Shop { edge, endings, changes, prices: Arc::new(prices), settle_within })
 }
 
-/// A page of orders.
-#[derive(Debug, Serialize)]
-struct OrderPage {
-    orders: Vec<OrderView>,
-    /// The `cursor` of the next page; absent on the last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-pub(crate) fn router(edge: Edge<OrderService>, prices: PriceList, settle_within: Duration) -> Router {
-    let endings = Endings::start(edge.database.clone());
-    Router::new()
-        .route("/orders", post(place).get(list))
-        .route("/orders/{order_id}", get(show))
-        .route("/orders/{order_id}/cancel", post(cancel))
-        .route("/products", get(products))
-        .with_state(Shop { edge, endings, prices: Arc::new(prices), settle_within })
-}
-
+/// Place an order
+#[utoipa::path(
+    post,
+    path = "/orders",
+    params(
+        ("Idempotency-Key" = String, Header, min_length = 1, max_length = 255, pattern = "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$", description = "A text of your own, the same for every retry of this request.", example = "7f3c"),
+        ("Prefer" = Option<String>, Header, description = "`wait=5`: the answer comes when the order has ended, or after so many seconds (RFC 7240).", example = "wait=5"),
+    ),
+    request_body = PlaceRequest,
+    responses(
+        (status = 201, description = "The order is placed, now or by an earlier try.", body = OrderView, headers(("Location" = String, description = "The order."))),
+        (status = 403, description = "The token does not act for this customer.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 async fn place(
     State(shop): State<Shop>,
     TraceParent(traceparent): TraceParent,
+    caller: Caller,
     prefer: Prefer,
     IdempotencyKey(key): IdempotencyKey,
     Body(request): Body<PlaceRequest>,
 ) -> Result<Response, Problem> {
-    let command = request.command(&key, &shop.prices, shop.settle_within)?;
+    let command = request.command(&caller, &key, &shop.prices, shop.settle_within)?;
     let order_id = command.order_id;
     let Json(mut view) = shop.ask(OrderCommand::PlaceOrder(command), traceparent).await?;
     let mut headers = HeaderMap::new();
-    if let Some(wait) = prefer.wait {
-        if let Some(order) = shop.endings.of(order_id, wait).await {
-            view = OrderView::new(order_id, order);
-        }
+    // Where too many wait already, the preference is not applied, and the answer does not say that it was.
+    if let Some((wait, _place)) = prefer.wait.zip(shop.edge.waiting()) {
+        view = OrderView::new(order_id, shop.wait_for(order_id, wait).await?);
         headers.insert("preference-applied", HeaderValue::try_from(format!("wait={}", wait.as_secs())).map_err(|_| Problem::internal())?);
     }
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/orders/{order_id}"))], headers, Json(view)).into_response())
 }
 
-async fn list(State(shop): State<Shop>, Query(request): Query<ListRequest>) -> Result<Json<OrderPage>, Problem> {
-    let wanted = request.wanted()?;
+/// List orders, the newest first
+#[utoipa::path(
+    get,
+    path = "/orders",
+    params(
+        ("customer" = Option<String>, Query, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Only orders of this customer."),
+        ("status" = Option<String>, Query, pattern = "^(open|confirmed|cancelled)$", description = "Only open, confirmed or cancelled ones."),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many at most; 20 if it is not said."),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before."),
+    ),
+    responses(
+        (status = 200, description = "A page of orders.", body = OrderPage),
+        (status = 403, description = "The token does not act for this customer.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database does not answer.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn list(State(shop): State<Shop>, caller: Caller, Query(request): Query<ListRequest>) -> Result<Json<OrderPage>, Problem> {
+    let wanted = request.wanted(&caller)?;
     let mut orders = store::list(&shop.edge.database, &wanted).await?;
     let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
     let more = orders.len() > limit;
@@ -112,20 +131,81 @@ async fn list(State(shop): State<Shop>, Query(request): Query<ListRequest>) -> R
     Ok(Json(OrderPage { orders, next: last.map(|cursor| cursor.to_string()) }))
 }
 
+/// Cancel an order
+#[utoipa::path(
+    post,
+    path = "/orders/{order_id}/cancel",
+    params(("order_id" = Uuid, Path, description = "The order.")),
+    responses(
+        (status = 200, description = "The order is cancelled, now or before.", body = OrderView),
+        (status = 404, description = "There is no such order, or it is another customer's.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The order is confirmed.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 async fn cancel(
     State(shop): State<Shop>,
     TraceParent(traceparent): TraceParent,
+    caller: Caller,
     Path(order_id): Path<String>,
 ) -> Result<Json<OrderView>, Problem> {
-    shop.ask(OrderCommand::CancelOrder { order_id: parse_order_id(&order_id)? }, traceparent).await
-}
-
-async fn show(State(shop): State<Shop>, Path(order_id): Path<String>) -> Result<Json<OrderView>, Problem> {
     let order_id = parse_order_id(&order_id)?;
-    let order = store::find(&shop.edge.database, order_id).await?.ok_or(OrderRejection::NotFound)?;
-    Ok(Json(OrderView::new(order_id, order)))
+    if !caller.has(SHOP) {
+        shop.order_of(&caller, order_id).await?;
+    }
+    shop.ask(OrderCommand::CancelOrder { order_id }, traceparent).await
 }
 
+/// Show an order and what happened to it
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}",
+    params(("order_id" = Uuid, Path, description = "The order.")),
+    responses(
+        (status = 200, description = "The order.", body = SagaView),
+        (status = 404, description = "There is no such order, or it is another customer's.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database does not answer.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn show(State(shop): State<Shop>, caller: Caller, Path(order_id): Path<String>) -> Result<Json<SagaView>, Problem> {
+    let order_id = parse_order_id(&order_id)?;
+    let order = shop.order_of(&caller, order_id).await?;
+    let timeline = timeline::of(&shop.edge.database, order_id).await?;
+    Ok(Json(SagaView::new(order_id, order, timeline)))
+}
+
+/// Stream what happens to an order, as server-sent events
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}/events",
+    params(
+        ("order_id" = Uuid, Path, description = "The order."),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,9}\\.[0-9]{1,9}\\.[0-9]{1,9}$", description = "The id of the last event that was received: the stream goes on behind it.", example = "1.0.0"),
+    ),
+    responses(
+        (status = 200, description = "What has happened, and then what happens, until nothing more can.", body = StreamEvent, content_type = "text/event-stream"),
+        (status = 204, description = "Nothing more can come."),
+        (status = 404, description = "There is no such order, or it is another customer's.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database does not answer, or too many wait already.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn events(State(shop): State<Shop>, caller: Caller, Path(order_id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let order_id = parse_order_id(&order_id)?;
+    let seen = Seen::of(&headers)?;
+    shop.order_of(&caller, order_id).await?;
+    let timeline = timeline::of(&shop.edge.database, order_id).await?;
+    let place = shop.edge.waiting().ok_or_else(|| Problem::unavailable("as many streams are open as this replica holds"))?;
+    let edge = shop.edge.clone();
+    let end = async move {
+        tokio::select! {
+            () = edge.stopping() => {}
+            () = caller.expired() => {}
+        }
+    };
+    Ok(changes::response(&shop.changes, order_id, &timeline, seen, place, end))
+}
+
+/// List what is sold
+#[utoipa::path(get, path = "/products", responses((status = 200, description = "All products.", body = [Product])))]
 async fn products(State(shop): State<Shop>) -> Json<Vec<Product>> {
     Json(shop.prices.products().cloned().collect())
 }
@@ -140,18 +220,37 @@ impl Shop {
         let order = self.edge.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
         Ok(Json(OrderView::new(order_id, order)))
     }
+
+    /// An order when it has ended, or after that time as it is.
+    async fn wait_for(&self, order_id: OrderId, wait: Duration) -> Result<Order, Problem> {
+        let ended = tokio::select! {
+            ended = self.endings.of(order_id, wait) => ended,
+            () = self.edge.stopping() => None,
+        };
+        match ended {
+            Some(order) => Ok(order),
+            None => store::find(&self.edge.database, order_id).await?.ok_or_else(Problem::internal),
+        }
+    }
+
+    /// An order, if the caller may see it; to others it is as if there were none.
+    async fn order_of(&self, caller: &Caller, order_id: OrderId) -> Result<Order, Problem> {
+        let order = store::find(&self.edge.database, order_id).await?;
+        Ok(order.filter(|order| caller.acts_for(order.customer.as_str(), SHOP)).ok_or(OrderRejection::NotFound)?)
+    }
 }
 
 impl PlaceRequest {
-    fn command(&self, key: &str, prices: &PriceList, settle_within: Duration) -> Result<PlaceOrder, Problem> {
-        let customer: CustomerId =
-            self.customer.parse().map_err(|error: contracts::Invalid| Problem::invalid("customer", error.to_string()))?;
+    fn command(&self, caller: &Caller, key: &str, prices: &PriceList, settle_within: Duration) -> Result<PlaceOrder, Problem> {
+        let customer = customer_of(self.customer.as_deref(), caller)?;
+        let customer = customer.ok_or_else(|| Problem::invalid("customer", "name the customer: no token tells who asks"))?;
         if !(1..=MOST_LINES).contains(&self.lines.len()) {
             return Err(Problem::invalid("lines", format!("an order has 1 to {MOST_LINES} lines, not {}", self.lines.len())));
         }
         let lines = self.lines.iter().enumerate().map(|(nth, line)| line.wanted(nth, prices)).collect::<Result<_, _>>()?;
         let order_id = OrderId::of_request(&customer, key);
-        Ok(PlaceOrder { order_id, customer, lines, settle_within, request_hash: RequestHash::of(self) })
+        let request = Self { customer: Some(customer.to_string()), lines: self.lines.clone() };
+        Ok(PlaceOrder { order_id, customer, lines, settle_within, request_hash: RequestHash::of(&request) })
     }
 }
 
@@ -163,18 +262,6 @@ impl LineRequest {
             return Err(invalid("quantity", format!("a quantity is 1 to {MOST_OF_A_LINE}, not {}", self.quantity)));
         }
         Ok(WantedLine { quantity: self.quantity, unit_price: prices.unit_price(&sku), sku })
-    }
-}
-
-impl OrderView {
-    fn new(order_id: OrderId, order: Order) -> Self {
-        let status = order.status.name();
-        let (reason, detail) = match order.status {
-            Status::Cancelled { reason, detail } => (Some(reason.as_str()), detail),
-            Status::Open | Status::Confirmed => (None, None),
-        };
-        let (placed_at, settle_by) = (order.placed_at.to_string(), order.settle_by.to_string());
-        Self { order_id, customer: order.customer, status, reason, detail, total: order.total, lines: order.lines, placed_at, settle_by }
     }
 }
 
@@ -199,7 +286,7 @@ mod tests {
 
     fn command(request: Value) -> Result<PlaceOrder, Problem> {
         let request: PlaceRequest = serde_json::from_value(request).expect("a request");
-        request.command("key", &PriceList::compiled_in(), Duration::from_secs(1))
+        request.command(&Caller::anybody(), "key", &PriceList::compiled_in(), Duration::from_secs(1))
     }
 
     fn lines(lines: &Value) -> Value {

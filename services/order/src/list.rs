@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use contracts::{CustomerId, Invalid, OrderId};
-use reel::http::Problem;
+use contracts::{CustomerId, OrderId};
+use reel::http::{Caller, Problem};
 use reel::model::Timestamp;
 use serde::Deserialize;
+
+use crate::access::{SHOP, customer_of};
 
 /// The most orders of a page.
 const MOST: u32 = 100;
@@ -41,9 +43,10 @@ pub(crate) struct Cursor {
 }
 
 impl ListRequest {
-    pub(crate) fn wanted(&self) -> Result<Wanted, Problem> {
-        let customer = self.customer.as_deref().map(str::parse).transpose();
-        let customer = customer.map_err(|error: Invalid| Problem::invalid("customer", error.to_string()))?;
+    /// Who may see everybody's orders sees them all unless it names a customer; others see their own.
+    pub(crate) fn wanted(&self, caller: &Caller) -> Result<Wanted, Problem> {
+        let everybody = self.customer.is_none() && caller.has(SHOP);
+        let customer = if everybody { None } else { customer_of(self.customer.as_deref(), caller)? };
         let status = self.status.as_deref().map(|status| {
             let known = STATUSES.into_iter().find(|known| *known == status);
             known.ok_or_else(|| Problem::invalid("status", format!("a status is one of {}", STATUSES.join(", "))))
@@ -93,7 +96,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_query_is_named_with_its_field() {
         let some = |text: &str| Some(text.to_owned());
-        let refused = |request: ListRequest| format!("{:?}", request.wanted().expect_err("it is wrong"));
+        let refused = |request: ListRequest| format!("{:?}", request.wanted(&Caller::anybody()).expect_err("it is wrong"));
         assert!(refused(ListRequest { customer: some("an na"), ..ListRequest::default() }).contains("customer"));
         assert!(refused(ListRequest { status: some("lost"), ..ListRequest::default() }).contains("open, confirmed, cancelled"));
         assert!(refused(ListRequest { cursor: some("2"), ..ListRequest::default() }).contains("cursor"));

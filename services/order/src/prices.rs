@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 pub struct PriceList(BTreeMap<Sku, Product>);
 
 /// One thing that is sold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
     /// The product.
+    #[schema(value_type = String, example = "COFFEE")]
     pub sku: Sku,
     /// What people call it.
     pub name: String,

@@ -113,7 +113,7 @@ pub(crate) async fn list(database: &PgPool, wanted: &Wanted) -> sqlx::Result<Vec
     list.build().fetch_all(database).await?.iter().map(Order::read).collect()
 }
 
-fn utc(time: Timestamp) -> DateTime<Utc> {
+pub(crate) fn utc(time: Timestamp) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(time.micros()).unwrap_or_default()
 }
 

@@ -1,5 +1,6 @@
 //! The payment service as a program.
 
+use reel::http::OpenApiRouter;
 use reel::runtime::{BadSetting, Edge};
 use sqlx::migrate::Migrator;
 
@@ -20,7 +21,7 @@ impl reel::runtime::App for App {
         &MIGRATIONS
     }
 
-    fn router(edge: Edge<PaymentService>, _settings: &Settings) -> Result<axum::Router, BadSetting> {
+    fn router(edge: Edge<PaymentService>, _settings: &Settings) -> Result<OpenApiRouter, BadSetting> {
         Ok(http::router(edge))
     }
 }

@@ -1,56 +1,85 @@
 //! The payment service over HTTP.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use contracts::{Currency, CustomerId, DepositId, Money, RequestHash};
-use reel::http::{Body, IdempotencyKey, Path, Problem, TraceParent};
+use reel::http::{Body, Caller, IdempotencyKey, OpenApiRouter, Path, Problem, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use crate::domain::{PaymentCommand, PaymentRejection, PaymentService};
 use crate::store;
 
+/// The scope of tokens that take money, and see all accounts.
+const TILL: &str = "till";
+
 /// `POST /accounts/{customer}/deposits`
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DepositRequest {
     /// In minor units.
+    #[schema(minimum = 1, example = 10000)]
     amount: i64,
+    #[schema(pattern = "^[A-Z]{3}$", example = "EUR")]
     currency: String,
 }
 
 /// A deposit as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct DepositView {
+    #[schema(value_type = Uuid)]
     deposit_id: DepositId,
+    #[schema(value_type = String, example = "ann")]
     customer: CustomerId,
+    /// In minor units.
     amount: i64,
+    #[schema(value_type = String, example = "EUR")]
     currency: Currency,
 }
 
 /// An account as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct AccountView {
+    #[schema(value_type = String, example = "ann")]
     customer: CustomerId,
+    #[schema(value_type = String, example = "EUR")]
     currency: Currency,
+    /// All that was ever paid in, in minor units.
     deposited: i64,
+    /// What is left of it.
     balance: i64,
 }
 
-pub(crate) fn router(edge: Edge<PaymentService>) -> Router {
-    Router::new().route("/accounts/{customer}", get(show)).route("/accounts/{customer}/deposits", post(deposit)).with_state(edge)
+pub(crate) fn router(edge: Edge<PaymentService>) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(show)).routes(routes!(deposit)).with_state(edge)
 }
 
+/// Pay money into an account
+#[utoipa::path(
+    post,
+    path = "/accounts/{customer}/deposits",
+    params(("customer" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose account."), ("Idempotency-Key" = String, Header, min_length = 1, max_length = 255, pattern = "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$", description = "A text of your own, the same for every retry of this request.", example = "7f3c")),
+    request_body = DepositRequest,
+    responses(
+        (status = 201, description = "The money is paid in, now or by an earlier try.", body = DepositView),
+        (status = 403, description = "The token lacks the scope `till`.", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The account has another currency, or would hold too much.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The Idempotency-Key was used for another request.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
 async fn deposit(
     State(edge): State<Edge<PaymentService>>,
     TraceParent(traceparent): TraceParent,
+    caller: Caller,
     Path(customer): Path<String>,
     IdempotencyKey(key): IdempotencyKey,
     Body(request): Body<DepositRequest>,
 ) -> Result<(StatusCode, Json<DepositView>), Problem> {
+    caller.must_have(TILL)?;
     let command = request.command(&customer, &key)?;
     let PaymentCommand::Deposit { deposit_id, .. } = command;
     let deposit = edge.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
@@ -58,8 +87,25 @@ async fn deposit(
     Ok((StatusCode::CREATED, Json(DepositView { deposit_id, customer: deposit.customer, amount, currency })))
 }
 
-async fn show(State(edge): State<Edge<PaymentService>>, Path(customer): Path<String>) -> Result<Json<AccountView>, Problem> {
+/// Show an account
+#[utoipa::path(
+    get,
+    path = "/accounts/{customer}",
+    params(("customer" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose account.")),
+    responses(
+        (status = 200, description = "The account.", body = AccountView),
+        (status = 403, description = "It is another customer's, and the token lacks the scope `till`.", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The customer has no account.", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database does not answer.", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn show(
+    State(edge): State<Edge<PaymentService>>,
+    caller: Caller,
+    Path(customer): Path<String>,
+) -> Result<Json<AccountView>, Problem> {
     let customer = parse_customer(&customer)?;
+    caller.must_act_for(customer.as_str(), TILL)?;
     let account = store::find_account(&edge.database, &customer).await?;
     let account = account.ok_or_else(|| Problem::not_found(format!("{customer} has no account")))?;
     Ok(Json(AccountView { customer, currency: account.currency, deposited: account.deposited, balance: account.balance }))

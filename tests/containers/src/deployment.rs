@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use devstack::docker::{Compose, docker, engine};
 use devstack::wait;
 use orderctl::audit::Figures;
-use orderctl::system::{Client, Deployed, Service};
+use orderctl::system::{Client, Deployed, Service, View};
 use serde_json::Value;
 
 use crate::LIMIT;
@@ -41,6 +41,17 @@ impl Deployment {
         tested.and(deployment.deployed.down().await)
     }
 
+    /// Money for ann, and stock.
+    ///
+    /// # Errors
+    /// Where no replica takes them.
+    pub async fn fill(&self) -> Result<()> {
+        let client = self.client();
+        client.deposit("ann", 100_000_000, "first").await?.created()?;
+        client.receive("COFFEE", 100_000, "first").await?.created()?;
+        Ok(())
+    }
+
     /// A client of all replicas, which tries for as long as anything may take.
     #[must_use]
     pub fn client(&self) -> Client {
@@ -57,6 +68,23 @@ impl Deployment {
     #[must_use]
     pub fn container(&self, service: &str) -> String {
         self.compose().container(service)
+    }
+
+    /// The containers of all replicas.
+    pub fn replicas(&self) -> impl Iterator<Item = String> {
+        self.deployed.replicas().map(move |(service, nth)| self.deployed.container(service, nth))
+    }
+
+    /// Where a replica listens.
+    #[must_use]
+    pub fn url(&self, service: Service, nth: usize) -> String {
+        self.deployed.url(service, nth)
+    }
+
+    /// What can be seen of it from this machine.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        self.deployed.view()
     }
 
     /// The compose file's services that are brokers.
@@ -78,7 +106,7 @@ impl Deployment {
 
     /// What `/health/ready` of a replica says; null where it does not answer.
     pub async fn health(&self, service: Service, nth: usize) -> Value {
-        let url = format!("{}/health/ready", self.deployed.url(service, nth));
+        let url = format!("{}/health/ready", self.url(service, nth));
         let ask = async {
             let http = reqwest::Client::builder().timeout(ASK_WITHIN).no_proxy().build()?;
             http.get(url).send().await?.bytes().await

@@ -2,9 +2,11 @@
 
 mod deployment;
 mod load;
+mod owner;
 
 pub use deployment::Deployment;
 pub use load::Load;
+pub use owner::Owner;
 
 use std::time::Duration;
 

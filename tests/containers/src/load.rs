@@ -2,38 +2,37 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use contracts::OrderId;
 use devstack::wait;
 use orderctl::system::Client;
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::LIMIT;
 
-/// A customer who places one order after the other. What gets no answer, 503 or a reset is sent again under the same key.
+const CLIENTS: usize = 8;
+/// Each of them places an order so often, unless it still waits for an answer.
+const ORDER_EVERY: Duration = Duration::from_millis(100);
+
+/// Clients that each place one order after the other. What gets 503 or a reset is sent again under the same key, and so is what gets no
+/// answer, unless their [`Client`] fails then.
 pub struct Load {
     placed: Arc<AtomicUsize>,
     ended: Arc<AtomicBool>,
-    customer: JoinHandle<Result<Vec<OrderId>>>,
+    clients: Vec<JoinHandle<Result<Vec<OrderId>>>>,
 }
 
 impl Load {
     /// Begins.
     #[must_use]
-    pub fn start(client: Client, name: &str) -> Self {
+    pub fn start(client: &Client, name: &str) -> Self {
         let (placed, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, end, name) = (placed.clone(), ended.clone(), name.to_owned());
-        let customer = tokio::spawn(async move {
-            let mut orders = Vec::new();
-            while !end.load(Ordering::Relaxed) {
-                let answer = client.place("ann", &[("COFFEE", 1)], &format!("{name}-{}", orders.len())).await?;
-                orders.push(answer.order_id()?);
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(orders)
-        });
-        Self { placed, ended, customer }
+        let start = |nth: usize| tokio::spawn(place(client.clone(), format!("{name}-{nth}"), placed.clone(), ended.clone()));
+        let clients = (0..CLIENTS).map(start).collect();
+        Self { placed, ended, clients }
     }
 
     /// Waits until so many more orders were acknowledged.
@@ -43,7 +42,8 @@ impl Load {
     pub async fn goes_on(&self, more: usize) -> Result<()> {
         let goal = self.placed.load(Ordering::Relaxed) + more;
         wait::until(LIMIT, "orders are acknowledged", || async {
-            Ok((self.placed.load(Ordering::Relaxed) >= goal || self.customer.is_finished()).then_some(()))
+            let one_has_failed = self.clients.iter().any(JoinHandle::is_finished);
+            Ok((self.placed.load(Ordering::Relaxed) >= goal || one_has_failed).then_some(()))
         })
         .await
     }
@@ -54,6 +54,23 @@ impl Load {
     /// Where an order was answered otherwise, or not at all.
     pub async fn end(self) -> Result<Vec<OrderId>> {
         self.ended.store(true, Ordering::Relaxed);
-        self.customer.await?
+        let mut orders = Vec::new();
+        for client in self.clients {
+            orders.extend(client.await??);
+        }
+        Ok(orders)
     }
+}
+
+async fn place(client: Client, name: String, placed: Arc<AtomicUsize>, ended: Arc<AtomicBool>) -> Result<Vec<OrderId>> {
+    let mut orders = Vec::new();
+    let mut arrivals = interval(ORDER_EVERY);
+    arrivals.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    while !ended.load(Ordering::Relaxed) {
+        arrivals.tick().await;
+        let answer = client.place("ann", &[("COFFEE", 1)], &format!("{name}-{}", orders.len())).await?;
+        orders.push(answer.order_id()?);
+        placed.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(orders)
 }

@@ -1,10 +1,17 @@
 //! The deployment is closed: each service reaches what is its own, and a stranger reaches nothing.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use container_tests::Deployment;
 use devstack::docker::Said;
+use orderctl::system::Service;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 
 const KAFKA: &str = "/opt/kafka/bin";
+/// How long a client of this machine tries to be let in.
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
 async fn kafka(deployment: &Deployment, properties: &str, command: &str) -> Result<Said> {
     // Short limits: whom the broker does not let in waits for an answer otherwise.
@@ -19,6 +26,19 @@ async fn psql(deployment: &Deployment, role: &str, password: &str, database: &st
     let target = format!("host=127.0.0.1 user={role} dbname={database}");
     let password = format!("PGPASSWORD={password}");
     deployment.compose().run(&["exec", "-T", "-e", &password, "postgres", "psql", "--no-password", &target, "-c", sql]).await
+}
+
+/// The topics that a client on this machine sees, by the listener that is for those.
+async fn topics(deployment: &Deployment, properties: Vec<(String, String)>) -> Result<Vec<String>> {
+    let mut kafka = deployment.view().places().kafka.clone();
+    kafka.properties = properties;
+    let client: BaseConsumer = kafka.consumer().create()?;
+    let seen = tokio::task::spawn_blocking(move || {
+        let metadata = client.fetch_metadata(None, REFUSED_WITHIN)?;
+        let names: Vec<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
+        KafkaResult::Ok(names)
+    });
+    Ok(seen.await??)
 }
 
 fn refused(what: &str, said: &Said, reason: &str) -> Result<()> {
@@ -62,8 +82,8 @@ async fn closed(deployment: &Deployment) -> Result<()> {
     ensure!(ends("orders").await? == before.0, "somebody other than order wrote into orders");
     ensure!(ends("payments").await? != before.1, "payment cannot write into its own topic, so the test shows nothing");
     refused("a wrong password", &kafka(deployment, &login("payment", "guess"), &list).await?, "Authentication failed")?;
-    let plain = kafka(deployment, "security.protocol=PLAINTEXT\\n", &list).await?;
-    ensure!(plain.code != 0 && !plain.text().contains("orders:"), "a client without credentials read: {}", plain.text());
+    strangers_reach_no_broker(deployment).await?;
+    strangers_are_told_nothing_over_http(deployment).await?;
 
     let secret = password("payment");
     psql(deployment, "payment", &secret, "payment", "select count(*) from payments").await?.success()?;
@@ -81,5 +101,35 @@ async fn closed(deployment: &Deployment) -> Result<()> {
     refused("a client without a password", &psql(deployment, "payment", "", "payment", "select 1").await?, "no password supplied")?;
     refused("a wrong password", &psql(deployment, "payment", "guess", "payment", "select 1").await?, "password authentication failed")?;
     refused("the superuser by the network", &psql(deployment, "postgres", &secret, "postgres", "select 1").await?, "no pg_hba.conf entry")?;
+    Ok(())
+}
+
+/// Clients without a password, and without a certificate where that is asked for; with TLS they know the authority.
+async fn strangers_reach_no_broker(deployment: &Deployment) -> Result<()> {
+    let plain = "security.protocol=PLAINTEXT\\n";
+    let tls = "security.protocol=SSL\\nssl.truststore.type=PEM\\nssl.truststore.location=/etc/kafka/secrets/ca.pem\\n";
+    for (what, properties, listener) in [("plain", plain, 9092), ("TLS", tls, 9092), ("TLS", tls, 9095)] {
+        let command = format!("{KAFKA}/kafka-get-offsets.sh --bootstrap-server kafka:{listener} --command-config $file --topic orders");
+        let said = kafka(deployment, properties, &command).await?;
+        ensure!(said.code != 0 && !said.text().contains("orders:"), "a stranger with {what} read at {listener}: {}", said.text());
+    }
+
+    let known = deployment.view().places().kafka.properties.clone();
+    ensure!(topics(deployment, known.clone()).await?.iter().any(|topic| topic == "orders"), "the auditor sees nothing from this machine");
+    let tls: Vec<(String, String)> = known.into_iter().filter(|(name, _)| name == "ssl.ca.location").collect();
+    let tls = [tls, vec![("security.protocol".to_owned(), "SSL".to_owned())]].concat();
+    for (what, properties) in [("plain", vec![]), ("TLS", tls)] {
+        let seen = topics(deployment, properties).await;
+        ensure!(seen.is_err(), "a stranger on this machine with {what} sees {seen:?}");
+    }
+    Ok(())
+}
+
+async fn strangers_are_told_nothing_over_http(deployment: &Deployment) -> Result<()> {
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    for (service, path) in [(Service::Order, "/orders"), (Service::Payment, "/accounts/ann"), (Service::Inventory, "/stock/COFFEE")] {
+        let status = http.get(format!("{}{path}", deployment.url(service, 1))).send().await?.status();
+        ensure!(status == reqwest::StatusCode::UNAUTHORIZED, "{service} answers a stranger {status}");
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The ledger as a program.
 
+use reel::http::OpenApiRouter;
 use reel::runtime::{BadSetting, Edge};
 use sqlx::migrate::Migrator;
 
@@ -31,7 +32,7 @@ impl reel::runtime::App for App {
         &NONE
     }
 
-    fn router(edge: Edge<LedgerService>, settings: &Settings) -> Result<axum::Router, BadSetting> {
-        Ok(edge::router(edge, settings.acks.clone()))
+    fn router(edge: Edge<LedgerService>, settings: &Settings) -> Result<OpenApiRouter, BadSetting> {
+        Ok(edge::router(edge, settings.acks.clone()).into())
     }
 }

@@ -7,12 +7,14 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
 
-use crate::load::{Outcome, at_rate, flat_out};
+use crate::load::{Outcome, Requests, at_rate, flat_out};
 use crate::report::Sample;
 use crate::run::{Bench, say};
 use crate::shop::{Shop, order};
 
 const CONNECTIONS: usize = 64;
+/// Nearly as many as a replica serves.
+const MANY_CONNECTIONS: usize = 900;
 const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<()> {
@@ -27,24 +29,47 @@ pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<
 
 async fn placed(bench: &Bench, shop: &Shop) -> Result<Vec<Sample>> {
     let time = Duration::from_secs(bench.options.seconds.into());
-    flat_out(shop.url(), CONNECTIONS, WARM_UP, |nth| order("warm", nth)).await?;
-    let flat = flat_out(shop.url(), CONNECTIONS, time, |nth| order("flat", nth)).await?;
+    let token = shop.token()?;
+    let orders = |series: &'static str| {
+        let token = token.clone();
+        move |nth| order(&token, series, nth)
+    };
+    flat_out(shop.url(), CONNECTIONS, WARM_UP, orders("warm")).await?;
+    let flat = flat_out(shop.url(), CONNECTIONS, time, orders("flat")).await?;
     let live = flat_out(shop.url(), CONNECTIONS, time, |_| live()).await?;
     let rate = of(&flat)? / 2.0;
-    let half = at_rate(shop.url(), CONNECTIONS, rate, (rate * time.as_secs_f64()) as usize, |nth| order("half", nth)).await?;
+    let half = at_rate(shop.url(), CONNECTIONS, rate, (rate * time.as_secs_f64()) as usize, orders("half")).await?;
     of(&half)?;
     let mut samples = vec![Sample::new("POST /orders, 64 connections", "/s", of(&flat)?).beside("GET /health/live", of(&live)?)];
     samples.extend(Sample::percentiles("from request to answer, flat out", &flat.times, None));
     samples.push(Sample::new("half of that rate, by schedule", "/s", rate));
     samples.extend(Sample::percentiles("from when it was due to answer", &half.times, None));
+    samples.extend(overloaded(shop, of(&flat)?, time, orders("over")).await?);
     let memory = shop.memory()?.into_iter().map(|(service, memory)| Sample::new(format!("memory of {service}"), "MiB", memory));
     samples.extend(memory);
     Ok(samples)
 }
 
 fn of(outcome: &Outcome) -> Result<f64> {
-    ensure!(outcome.refused == 0, "{} of {} requests were refused", outcome.refused, outcome.times.count());
-    Ok(outcome.done() as f64 / outcome.took.as_secs_f64())
+    ensure!(outcome.refused == 0, "{} of {} requests were refused", outcome.refused, outcome.done() + outcome.refused);
+    Ok(rate_of(outcome))
+}
+
+fn rate_of(outcome: &Outcome) -> f64 {
+    outcome.done() as f64 / outcome.took.as_secs_f64()
+}
+
+/// Twice as much as it can do, over so many connections that its limits are reached.
+async fn overloaded(shop: &Shop, flat: f64, time: Duration, orders: impl Requests) -> Result<Vec<Sample>> {
+    let rate = flat * 2.0;
+    let over = at_rate(shop.url(), MANY_CONNECTIONS, rate, (rate * time.as_secs_f64()) as usize, orders).await?;
+    let refused = 100.0 * over.refused as f64 / (over.done() + over.refused) as f64;
+    let mut samples = vec![
+        Sample::new(format!("taken of twice that rate, {MANY_CONNECTIONS} connections"), "/s", rate_of(&over)).beside("flat out", flat),
+        Sample::new("refused with 503", "%", refused),
+    ];
+    samples.extend(Sample::percentiles("from when it was due to answer, of those taken", &over.times, None));
+    Ok(samples)
 }
 
 fn live() -> Result<Request<Full<Bytes>>> {

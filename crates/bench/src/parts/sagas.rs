@@ -62,10 +62,16 @@ impl Series<'_> {
     async fn measure(&self, bench: &Bench) -> Result<Vec<Sample>> {
         let seconds = Duration::from_secs(bench.options.seconds.into());
         self.ended(FIRST, seconds).await?; // so that what follows is warm
-        let highest = self.highest(seconds, Duration::from_secs(bench.options.hold.into())).await?;
+        let mut samples = Vec::new();
+        let rates = if let Some(rate) = bench.options.rate {
+            vec![(format!("at {rate}/s"), rate)]
+        } else {
+            let highest = self.highest(seconds, Duration::from_secs(bench.options.hold.into())).await?;
+            samples.push(Sample::new("sagas that end", "/s", highest));
+            vec![(format!("at {SLOW}/s"), SLOW), ("at a quarter of the highest rate".to_owned(), highest / 4.0)]
+        };
         let floor = self.floor(bench).await?;
-        let mut samples = vec![Sample::new("sagas that end", "/s", highest)];
-        for (name, rate) in [(format!("at {SLOW}/s"), SLOW), ("at a quarter of the highest rate".to_owned(), highest / 4.0)] {
+        for (name, rate) in rates {
             let ended = self.ended(rate, seconds).await?;
             let name = format!("from request to end, {name}");
             samples.extend(Sample::percentiles(&name, &ended.times, Some(("four bare commits and three bare hops", floor))));
@@ -103,7 +109,8 @@ impl Series<'_> {
         let count = (rate * time.as_secs_f64()).ceil() as usize;
         let _ = self.watch.take();
         let placing = series.clone();
-        let outcome = at_rate(self.shop.url(), CONNECTIONS, rate, count, move |nth| order(&placing, nth)).await?;
+        let token = self.shop.token()?;
+        let outcome = at_rate(self.shop.url(), CONNECTIONS, rate, count, move |nth| order(&token, &placing, nth)).await?;
         let last_due = outcome.due_at.iter().map(|(_, due_at)| *due_at).max().context("some order was placed")?;
         let due: HashMap<String, i64> = outcome.due_at.into_iter().map(|(nth, due)| (order_id(&series, nth).to_string(), due)).collect();
         let (mut times, mut open) = (Times::default(), count);

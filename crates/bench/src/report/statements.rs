@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use devstack::{KafkaServer, OwnStack, PostgresServer};
+use devstack::OwnStack;
 use sqlx::{Connection, PgConnection};
 
 const LIBRARY: &str = "pg_stat_statements";
@@ -13,9 +13,7 @@ const LETTERS: usize = 110;
 
 /// A stack whose Postgres counts statements.
 pub(crate) async fn watched_stack() -> Result<OwnStack> {
-    let (kafka, postgres) =
-        tokio::try_join!(KafkaServer::temporary(), PostgresServer::temporary_with(&[("shared_preload_libraries", LIBRARY)]))?;
-    Ok(OwnStack { kafka, postgres })
+    OwnStack::to_measure(&[("shared_preload_libraries", LIBRARY)]).await
 }
 
 /// The statements that took most since it was last asked, in all databases, those of who measures among them.

@@ -35,7 +35,7 @@ impl Ledger {
         let file = OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(&program);
         command.env("DATABASE_URL", database_url).env("KAFKA_BROKERS", &kafka.brokers).env("TOPIC_PREFIX", &kafka.prefix);
-        command.env("HTTP_ADDRESS", address.to_string()).env("INSTANCE_ID", PROGRAM).env("NO_COLOR", "1");
+        command.env("HTTP_ADDRESS", address.to_string()).env("INSTANCE_ID", PROGRAM).env("NO_COLOR", "1").env("AUTH", "off");
         command.envs(settings.iter().copied());
         // Its stdin is ours to close, even by dying.
         command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);

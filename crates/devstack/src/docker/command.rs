@@ -52,6 +52,17 @@ pub async fn kill(container: &str) -> Result<()> {
     docker(&["wait", container]).await?.success().map(drop)
 }
 
+/// Stops a container as Docker does, by its signal, and by SIGKILL where its grace has passed. Returns the code that it ended with,
+/// which is 137 where it was killed.
+///
+/// # Errors
+/// If there is none of this name.
+pub async fn stop(container: &str) -> Result<i32> {
+    docker(&["stop", container]).await?.success()?;
+    let code = docker(&["inspect", "--format", "{{.State.ExitCode}}", container]).await?.success()?;
+    code.trim().parse().with_context(|| format!("{container} ended with {code:?}"))
+}
+
 pub(super) async fn run(command: &mut Command) -> Result<Said> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.context("cannot run docker")?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -63,14 +74,65 @@ pub(super) async fn run(command: &mut Command) -> Result<Said> {
 /// # Errors
 /// If none answers and `REQUIRE_DOCKER=1`.
 pub async fn engine(test: &str) -> Result<bool> {
-    let reason = match docker(&["version", "--format", "{{.Server.Version}}"]).await {
-        Ok(said) if said.code == 0 => return Ok(true),
+    let required = std::env::var("REQUIRE_DOCKER").is_ok_and(|required| required == "1");
+    let skipped = skipped(test, ask(&mut Command::new("docker")).await, required)?;
+    if let Some(skipped) = &skipped {
+        crate::tell(skipped);
+    }
+    Ok(skipped.is_none())
+}
+
+async fn ask(docker: &mut Command) -> Result<Said> {
+    run(docker.args(["version", "--format", "{{.Server.Version}}"])).await
+}
+
+/// What is told of a test that is skipped, as no engine has answered; none where one has.
+fn skipped(test: &str, answer: Result<Said>, required: bool) -> Result<Option<String>> {
+    let reason = match answer {
+        Ok(said) if said.code == 0 => return Ok(None),
         Ok(said) => said.text().trim().to_owned(),
         Err(error) => format!("{error:#}"),
     };
-    if std::env::var("REQUIRE_DOCKER").is_ok_and(|required| required == "1") {
+    if required {
         bail!("REQUIRE_DOCKER=1, and no Docker engine answers: {reason}");
     }
-    eprintln!("skipped: {test}: no Docker engine answers: {reason}");
-    Ok(false)
+    Ok(Some(format!("skipped: {test}: no Docker engine answers: {reason}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: i32, text: &str) -> Result<Said> {
+        Ok(Said { code, out: String::new(), err: text.to_owned() })
+    }
+
+    async fn without_docker_on_the_path() -> Result<Said> {
+        ask(Command::new("docker").env("PATH", "/nowhere")).await
+    }
+
+    #[tokio::test]
+    async fn without_docker_on_the_path_a_test_is_skipped_by_name() {
+        let told = skipped("a_test", without_docker_on_the_path().await, false).unwrap().unwrap();
+        assert!(told.starts_with("skipped: a_test: no Docker engine answers: cannot run docker"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn where_docker_is_required_a_test_fails_without_it() {
+        let error = skipped("a_test", without_docker_on_the_path().await, true).unwrap_err().to_string();
+        assert!(error.starts_with("REQUIRE_DOCKER=1, and no Docker engine answers: cannot run docker"), "{error}");
+    }
+
+    #[test]
+    fn an_engine_that_does_not_answer_counts_as_none() {
+        let told = skipped("a_test", said(1, "Cannot connect to the Docker daemon"), false).unwrap().unwrap();
+        assert!(told.contains("Cannot connect"), "{told}");
+        assert!(skipped("a_test", said(1, "Cannot connect to the Docker daemon"), true).is_err());
+    }
+
+    #[test]
+    fn where_an_engine_answers_nothing_is_skipped() {
+        assert_eq!(skipped("a_test", said(0, ""), false).unwrap(), None);
+        assert_eq!(skipped("a_test", said(0, ""), true).unwrap(), None);
+    }
 }

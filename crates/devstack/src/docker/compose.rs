@@ -12,6 +12,10 @@ use super::guard::Guard;
 use crate::topics;
 
 const LOG_LINES: &str = "15";
+/// For the guard: the label, the project and the file are its arguments.
+const LOOK: &str =
+    r#"docker ps --all --quiet --filter "$1"; docker volume ls --quiet --filter "$1"; docker network ls --quiet --filter "$1""#;
+const DOWN: &str = r#"docker compose --project-name "$2" --file "$3" --profile "*" down --volumes --timeout 1"#;
 
 /// A project of a compose file that nobody else has: its containers, networks and volumes go with this value.
 pub struct Compose {
@@ -32,8 +36,7 @@ impl Compose {
     pub async fn up(file: &Path, environment: HashMap<String, String>) -> Result<Self> {
         let file = file.canonicalize().with_context(|| format!("there is no {}", file.display()))?;
         let project = format!("reel-{}", topics::unique_prefix().trim_end_matches('-'));
-        let down = r#"exec docker compose --project-name "$1" --file "$2" --profile "*" down --volumes --timeout 1"#;
-        let guard = Guard::new(down, &[project.as_ref(), file.as_ref()])?;
+        let guard = Guard::new(LOOK, DOWN, &[label(&project).as_ref(), project.as_ref(), file.as_ref()])?;
         // It would wait for a minute at most, and takes jobs that have ended for services that are not healthy.
         let running = DockerCompose::with_local_client(&[&file]).with_project_name(&project).with_wait(false);
         let running = running.with_env_vars(environment.clone());
@@ -80,8 +83,13 @@ impl Compose {
         let Self { project, running, _guard: guard, .. } = self;
         running.down().await?;
         tokio::task::spawn_blocking(|| drop(guard)).await?; // it removes what profiles have added
-        let left = docker(&["ps", "--all", "--quiet", "--filter", &format!("label=com.docker.compose.project={project}")]).await?;
+        let left = docker(&["ps", "--all", "--quiet", "--filter", &label(&project)]).await?;
         ensure!(left.success()?.is_empty(), "containers of {project} are left");
         Ok(())
     }
+}
+
+/// What all that belongs to a project is found by.
+fn label(project: &str) -> String {
+    format!("label=com.docker.compose.project={project}")
 }

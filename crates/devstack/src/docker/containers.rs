@@ -1,22 +1,35 @@
 //! A Kafka and a Postgres in containers.
 
-use std::fs;
 use std::path::Path;
+use std::time::Duration;
+use std::{fs, process};
 
 use anyhow::{Context, Result};
 use testcontainers_modules::kafka::apache::{KAFKA_PORT, Kafka};
 use testcontainers_modules::postgres::Postgres;
 use testcontainers_modules::testcontainers::core::IntoContainerPort;
+use testcontainers_modules::testcontainers::core::logs::LogFrame;
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
 use testcontainers_modules::testcontainers::{ContainerAsync, ContainerRequest, Image, ImageExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use super::command::docker;
 use super::guard::Guard;
 use crate::kafka::{TUNING, bootstrap};
 use crate::{postgres, topics};
 
 const KAFKA_TAG: &str = "4.3.1";
 const POSTGRES_TAG: &str = "18";
+/// The label that says whose a container is: the process that has made it, and what tells this from all else that has its id.
 const OWNER: &str = "reel.owner";
+/// For the guard: the label is its argument.
+const LOOK: &str = r#"docker ps --all --quiet --filter "$1""#;
+const REMOVE: &str = "docker rm --force --volumes $left";
+
+/// How long the log of a container that does not start is read. It ends when the container is removed, as it is by then.
+const LOG_WITHIN: Duration = Duration::from_secs(2);
+const LOG_LINES: usize = 15;
 
 /// A Kafka and a Postgres in containers of their own, with ports that the engine chose.
 pub struct Containers {
@@ -32,16 +45,23 @@ impl Containers {
     /// # Errors
     /// If there is no engine, or an image cannot be had, or a server does not start; then with the end of its log.
     pub async fn start() -> Result<Self> {
-        let owner = topics::unique_prefix();
-        let remove = r#"containers=$(docker ps --all --quiet --filter "label=$1") && docker rm --force --volumes $containers"#;
-        let guard = Guard::new(remove, &[format!("{OWNER}={owner}").as_ref()])?;
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further settings of Postgres, as `name=value`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(settings: &[&str]) -> Result<Self> {
+        let owner = format!("{}-{}", process::id(), topics::unique_prefix().trim_end_matches('-'));
+        let guard = Guard::new(LOOK, REMOVE, &[format!("label={OWNER}={owner}").as_ref()])?;
         let variable = |line: &str| {
             let (name, value) = line.split_once('=').unwrap_or((line, ""));
             (format!("KAFKA_{}", name.replace('.', "_").to_uppercase()), value.to_owned())
         };
         let kafka = Kafka::default().with_jvm_image().with_tag(KAFKA_TAG).with_env_var("KAFKA_HEAP_OPTS", "-Xms64m -Xmx512m");
         let kafka = TUNING.lines().map(variable).fold(kafka, |kafka, (name, value)| kafka.with_env_var(name, value));
-        let settings = postgres::SETTINGS.iter().flat_map(|setting| ["-c", setting]);
+        let settings = postgres::SETTINGS.iter().chain(settings).flat_map(|setting| ["-c", setting]);
         let postgres = Postgres::default().with_tag(POSTGRES_TAG).with_cmd(["postgres"].into_iter().chain(settings));
         let (kafka, postgres) = tokio::try_join!(started(kafka, &owner), started(postgres, &owner))?;
         let addresses = (
@@ -49,6 +69,17 @@ impl Containers {
             format!("postgres://postgres:postgres@127.0.0.1:{}/postgres", postgres.get_host_port_ipv4(5432.tcp()).await?),
         );
         Ok(Self { kafka, postgres, addresses, _guard: guard })
+    }
+
+    /// The names of all containers that the process of this id has made here, whether they run or not.
+    ///
+    /// # Errors
+    /// If there is no engine.
+    pub async fn of_process(id: u32) -> Result<Vec<String>> {
+        let (filter, format) = (format!("label={OWNER}"), format!("{{{{.Label \"{OWNER}\"}}}} {{{{.Names}}}}"));
+        let all = docker(&["ps", "--all", "--filter", &filter, "--format", &format]).await?.success()?;
+        let owner = format!("{id}-");
+        Ok(all.lines().filter(|line| line.starts_with(&owner)).filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect())
     }
 
     /// What a client takes as `bootstrap.servers`.
@@ -73,10 +104,30 @@ impl Containers {
     }
 }
 
+/// Starts a container. What it logs is followed from the beginning, since one that does not get ready is removed at once.
 async fn started<I: Image>(container: impl Into<ContainerRequest<I>>, owner: &str) -> Result<ContainerAsync<I>> {
-    let request = container.into().with_label(OWNER, owner);
+    let (frames, mut followed) = mpsc::unbounded_channel();
+    let follow = move |frame: &LogFrame| drop(frames.send(frame.bytes().clone())); // nobody listens once it is ready
+    let request = container.into().with_label(OWNER, owner).with_log_consumer(follow);
     let image = request.descriptor();
-    request.start().await.with_context(|| format!("a container of {image} does not start"))
+    let error = match request.start().await {
+        Ok(container) => return Ok(container),
+        Err(error) => error,
+    };
+    let mut log = Vec::<u8>::new();
+    let to_its_end = async {
+        while let Some(frame) = followed.recv().await {
+            log.extend_from_slice(&frame);
+        }
+    };
+    let _ = timeout(LOG_WITHIN, to_its_end).await;
+    Err(error).with_context(|| format!("a container of {image} does not start; its log ends:\n{}\n", end_of(&log)))
+}
+
+fn end_of(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(log);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
 async fn log<I: Image>(container: &ContainerAsync<I>) -> Result<Vec<u8>> {

@@ -6,14 +6,17 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// A shell that waits for the end of its standard input, a pipe whose other end only we hold, and then runs a command.
+const SCRIPT: &str = include_str!("guard.sh");
+
+/// A shell that waits for the end of its standard input, a pipe whose other end only we hold, and then removes what is left.
 pub(super) struct Guard(Child);
 
 impl Guard {
-    /// `command` sees the arguments as `$1`, `$2`, ...
-    pub(super) fn new(command: &str, args: &[&OsStr]) -> Result<Self> {
+    /// `look` prints what is left, and `remove` removes that (`$left`), again and again until nothing is left. Both are commands of the
+    /// shell, and see the arguments as `$1`, `$2`, ...
+    pub(super) fn new(look: &str, remove: &str, args: &[&OsStr]) -> Result<Self> {
         let child = Command::new("/bin/sh")
-            .args(["-c", &format!("read -r end_of_owner; {command}"), "reel-guard"])
+            .args(["-c", SCRIPT, "reel-guard", look, remove])
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -8,7 +8,7 @@ mod compose;
 mod containers;
 mod guard;
 
-pub use command::{Said, docker, engine, kill};
+pub use command::{Said, docker, engine, kill, stop};
 pub use compose::Compose;
 pub use containers::Containers;
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
-use super::programs::Programs;
+use super::programs::{Compiled, Programs};
 use crate::server::{DATA, Kind, Launch, OwnServer};
 use crate::{folders, say, topics};
 
@@ -68,14 +68,15 @@ pub(crate) struct Kafka {
     /// Further listeners: the name, its port, and the port that clients are told.
     pub(crate) behind: Vec<(String, u16, u16)>,
     /// Where the broker writes a class archive when it stops, if it is the one that is started for that.
-    archive_to: Option<PathBuf>,
+    pub(super) archive_to: Option<PathBuf>,
+    pub(super) compiled: Compiled,
     /// Its place, if it is not alone.
     pub(crate) member: Option<Member>,
 }
 
 impl Kafka {
     pub(crate) fn new(properties: Vec<String>) -> Self {
-        Self { properties, behind: vec![], archive_to: None, member: None }
+        Self { properties, behind: vec![], archive_to: None, compiled: Compiled::Quickly, member: None }
     }
 
     async fn archive_flag(&self, programs: &Programs) -> Result<String> {
@@ -136,7 +137,7 @@ impl Kind for Kafka {
         }
         let properties = folder.join("server.properties");
         fs::write(&properties, self.text(folder, ports))?;
-        let mut args = programs.args(self.archive_flag(&programs).await?, "kafka.Kafka");
+        let mut args = programs.args(self.compiled, self.archive_flag(&programs).await?, "kafka.Kafka");
         args.push(properties.into());
         Ok(Launch { program: programs.java, args, user: None, end_signal: Signal::SIGKILL })
     }
@@ -164,7 +165,7 @@ async fn formatted(programs: &Programs) -> Result<PathBuf> {
         let roles = PLACE.replace("broker,controller", "controller").replace("inter.broker.listener.name=PLAINTEXT\n", "");
         fs::write(&properties, roles + &controller.replace("{}", &partial.display().to_string()))?;
         let mut java = Command::new(&programs.java);
-        java.args(programs.args("-Xshare:auto".to_owned(), "kafka.tools.StorageTool"));
+        java.args(programs.args(Compiled::Quickly, "-Xshare:auto".to_owned(), "kafka.tools.StorageTool"));
         java.args(["format", "-t", TEMPLATE_ID, "-c"]).arg(&properties);
         let output = java.output().await?;
         if !output.status.success() {

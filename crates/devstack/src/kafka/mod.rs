@@ -68,6 +68,14 @@ impl KafkaServer {
         Ok(Self::new(OwnServer::temporary(kind(properties)).await?))
     }
 
+    /// Starts a broker in a folder of its own whose speed is looked at: Java compiles it as well as it can, where others start quickly.
+    ///
+    /// # Errors
+    /// As [`Self::temporary`].
+    pub async fn to_measure() -> Result<Self> {
+        Ok(Self::new(OwnServer::temporary(Kafka { compiled: programs::Compiled::Well, ..kind(&[]) }).await?))
+    }
+
     /// Starts a broker in this folder, on the data and the ports that are there from an earlier start, if any. The folder stays.
     ///
     /// # Errors
@@ -148,7 +156,9 @@ impl KafkaServer {
         let programs = programs::Programs::find().await?;
         let class = "org.apache.kafka.tools.AclCommand";
         let mut java = tokio::process::Command::new(&programs.java);
-        java.args(programs.args("-Xshare:auto".to_owned(), class)).args(["--bootstrap-server", self.bootstrap(), "--force"]).args(args);
+        java.args(programs.args(programs::Compiled::Quickly, "-Xshare:auto".to_owned(), class))
+            .args(["--bootstrap-server", self.bootstrap(), "--force"])
+            .args(args);
         let output = java.output().await?;
         let said = [output.stdout, output.stderr].concat();
         anyhow::ensure!(output.status.success(), "{class} {args:?}: {}", String::from_utf8_lossy(&said).trim());

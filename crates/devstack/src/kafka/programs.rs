@@ -13,16 +13,22 @@ use crate::{folders, say};
 const POM: &str = include_str!("../../pom.xml");
 const OLDEST_JAVA: u32 = 17;
 const HINT: &str = "install one (Debian 12: apt-get install openjdk-17-jre-headless) or set REEL_KAFKA and REEL_POSTGRES";
-/// Little memory and a quick start, for a broker that lives for minutes.
-const FLAGS: [&str; 7] = [
+/// Little memory, for a broker that lives for minutes.
+const FLAGS: [&str; 6] = [
     "-Xms64m",
     "-Xmx384m",
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
 ];
+
+/// What is compiled: quickly, for a start in seconds, or as well as it can be, for a broker whose speed is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compiled {
+    Quickly,
+    Well,
+}
 
 pub(super) struct Programs {
     pub(super) java: PathBuf,
@@ -43,8 +49,11 @@ impl Programs {
     }
 
     /// The arguments that run one of Kafka's classes.
-    pub(super) fn args(&self, archive_flag: String, class: &str) -> Vec<OsString> {
+    pub(super) fn args(&self, compiled: Compiled, archive_flag: String, class: &str) -> Vec<OsString> {
         let mut args: Vec<OsString> = FLAGS.into_iter().map(Into::into).collect();
+        if compiled == Compiled::Quickly {
+            args.push("-XX:TieredStopAtLevel=1".into());
+        }
         args.push(archive_flag.into());
         // A wildcard would do, but an archive fits only the class path in the order that it was made with.
         args.extend(["-cp".into(), self.class_path(), class.into()]);

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::notes::{Notes, Request};
+use super::told::Reply;
 use crate::system::{Answer, Client};
 
 const SKUS: [&str; 6] = ["TEA-GREEN", "TEA-BLACK", "COFFEE", "COCOA", "MUG", "TEAPOT"];
@@ -22,6 +23,8 @@ const RECEIPT_PIECES: i64 = 1_000_000;
 /// Most clients try again so long; the others once.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(150);
+/// What the order service calls the problem of a cancel that comes after the confirmation.
+const TOO_LATE: &str = "/problems/too-late";
 
 /// Sends requests.
 #[derive(Clone)]
@@ -98,33 +101,36 @@ impl Crowd {
                 Request::Receipt { sku, quantity } => self.client.receive(sku, *quantity, key).await,
             }
         };
-        let (sent_at, answer) = again(patience, ask).await.ok()?;
+        let (reply, answer) = again(patience, ask).await.ok()?;
         if answer.status != 201 {
             self.notes.wrong(format!("{} {id} was answered {}: {}", request.service(), answer.status, answer.json));
             return None;
         }
-        self.notes.acknowledged(id, sent_at, answer.json.clone());
+        self.notes.acknowledged(id, reply, answer.json.clone());
         Some(answer.json)
     }
 
     async fn cancel(&self, order: OrderId, patience: Duration) {
         match again(patience, || self.client.cancel(order)).await {
-            Ok((sent_at, answer)) if answer.status == 200 => self.notes.cancel_acknowledged(order.uuid(), sent_at),
-            // 409: it is confirmed; 404: it went with its database, or else it will be missed in the end.
-            Ok((_, answer)) if matches!(answer.status, 409 | 404) => {}
+            Ok((reply, answer)) if answer.status == 200 => self.notes.cancel_acknowledged(order.uuid(), reply),
+            Ok((reply, answer)) if answer.status == 409 && answer.json["type"] == TOO_LATE => {
+                self.notes.told_confirmed(order.uuid(), reply);
+            }
+            // It went with its database, or else it will be missed in the end.
+            Ok((_, answer)) if answer.status == 404 => {}
             Ok((_, answer)) => self.notes.wrong(format!("the cancel of {order} was answered {}: {}", answer.status, answer.json)),
             Err(_) => {}
         }
     }
 }
 
-/// Asks until there is an answer that is one, and says when that try was sent. 500 asks for another try as well.
-async fn again<F: Future<Output = Result<Answer>>>(patience: Duration, ask: impl Fn() -> F) -> Result<(Instant, Answer)> {
+/// Asks until there is an answer that is one, and says when that try was sent and answered. 500 asks for another try as well.
+async fn again<F: Future<Output = Result<Answer>>>(patience: Duration, ask: impl Fn() -> F) -> Result<(Reply, Answer)> {
     let begun = Instant::now();
     loop {
         let sent_at = Instant::now();
         match ask().await {
-            Ok(answer) if answer.status < 500 => return Ok((sent_at, answer)),
+            Ok(answer) if answer.status < 500 => return Ok((Reply { sent_at, replied_at: Instant::now() }, answer)),
             _ if begun.elapsed() >= patience => bail!("no reply in {patience:?}"),
             _ => sleep(PAUSE).await,
         }

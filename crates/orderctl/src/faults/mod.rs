@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `schedule` | which fault comes when, by the seed |
 //! | `stage` | servers and replicas that belong to the run |
-//! | `strike`, `repeat` | how each fault is done |
-//! | `crowd`, `notes` | clients, and what they were told |
+//! | `strike`, `throw`, `repeat` | how each fault is done |
+//! | `work`, `tally` | whether its target had work in hand, and how many there were |
+//! | `crowd`, `notes`, `told` | clients, and what they were told |
 //! | `published` | what of that stands in the topics |
-//! | `verdict` | what must hold |
+//! | `verdict`, `table` | what must hold |
 
 mod crowd;
 mod notes;
@@ -16,12 +17,16 @@ mod repeat;
 mod schedule;
 mod stage;
 mod strike;
+mod table;
+mod tally;
+mod throw;
+mod told;
 mod verdict;
 mod work;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -34,6 +39,7 @@ use crowd::Crowd;
 use notes::Notes;
 use schedule::{Fault, schedule};
 use stage::Stage;
+use tally::Struck;
 use work::Memory;
 
 use crate::system::Service;
@@ -53,6 +59,9 @@ pub struct Options {
     /// How many requests come each second
     #[arg(long, env = "RATE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rate: u32,
+    /// A bug of the toolkit that is planted in the services, and must be found; in test builds only
+    #[arg(long, env = "PLANT")]
+    pub plant: Option<String>,
 }
 
 /// A run.
@@ -61,15 +70,10 @@ struct Run {
     notes: Arc<Notes>,
     crowd: Crowd,
     folder: PathBuf,
-    begun: Instant,
+    /// When the faults began.
+    begun: OnceLock<Instant>,
     struck: Mutex<Vec<Struck>>,
     memory: Mutex<Memory>,
-}
-
-/// A fault that was done.
-struct Struck {
-    kind: &'static str,
-    had_work: bool,
 }
 
 /// Runs faults. What is started ends with this process; data and logs stay unless everything held.
@@ -78,13 +82,14 @@ struct Struck {
 /// Where something cannot be started, or a fault cannot be done.
 pub async fn run(options: &Options) -> Result<ExitCode> {
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let again = format!("make faults MINUTES={} SEED={seed} RATE={}", options.minutes, options.rate);
+    let plant = options.plant.as_ref().map_or_else(String::new, |bug| format!(" PLANT={bug}"));
+    let again = format!("make faults MINUTES={} SEED={seed} RATE={}{plant}", options.minutes, options.rate);
     let folder = devstack::folders::data()?.join("faults").join(format!("{seed}-{}", std::process::id()));
     say(&format!("seed {seed} (again: {again}); data and logs: {}", folder.display()));
     let faults = async {
-        let run = Run::begin(folder.clone()).await?;
-        run.play(options, seed).await?;
-        run.judge(seed).await
+        let run = Run::begin(folder.clone(), options.plant.as_deref()).await?;
+        let played = run.play(options, seed).await;
+        run.judge(options.minutes, seed, played).await
     };
     let held = tokio::select! {
         held = faults => held,
@@ -99,21 +104,22 @@ pub async fn run(options: &Options) -> Result<ExitCode> {
 }
 
 impl Run {
-    /// Everything runs, and there are money and stock for all orders.
-    async fn begin(folder: PathBuf) -> Result<Self> {
-        let stage = Stage::set(&folder).await?;
+    /// Everything runs.
+    async fn begin(folder: PathBuf, plant: Option<&str>) -> Result<Self> {
+        let stage = Stage::set(&folder, plant).await?;
         let notes = Arc::new(Notes::default());
         let crowd = Crowd::new(stage.system.client(), notes.clone());
-        crowd.stock_up().await?;
-        stage.system.until_quiet(QUIET_WITHIN).await?;
-        Ok(Self { stage, notes, crowd, folder, begun: Instant::now(), struck: Mutex::default(), memory: Mutex::default() })
+        Ok(Self { stage, notes, crowd, folder, begun: OnceLock::new(), struck: Mutex::default(), memory: Mutex::default() })
     }
 
-    /// Orders arrive and faults come; ends when the faults are over, every client has its reply or gave up, and all is quiet.
+    /// There are money and stock, orders arrive and faults come; ends when the faults are over, every client has its reply or gave
+    /// up, and all is quiet.
     async fn play(&self, options: &Options, seed: u64) -> Result<()> {
-        let (end, ended) = oneshot::channel();
-        let crowd = tokio::spawn(self.crowd.clone().run(options.rate, seed, ended));
         let playing = async {
+            self.crowd.stock_up().await?;
+            self.stage.system.until_quiet(QUIET_WITHIN).await.context("before the first fault")?;
+            let (end, ended) = oneshot::channel();
+            let crowd = tokio::spawn(self.crowd.clone().run(options.rate, seed, ended));
             self.strike_all(schedule(options.minutes, seed)).await?;
             say("the faults are over");
             let _ = end.send(());
@@ -128,12 +134,13 @@ impl Run {
     }
 
     async fn strike_all(&self, faults: Vec<(Duration, Fault)>) -> Result<()> {
+        let begun = *self.begun.get_or_init(Instant::now);
         let mut under_way = FuturesUnordered::new();
         let all = faults.len();
         let mut faults = faults.iter().peekable();
         let mut done = 0;
         while done < all {
-            let next_at = faults.peek().map(|(at, _)| self.begun + *at);
+            let next_at = faults.peek().map(|(at, _)| begun + *at);
             tokio::select! {
                 () = sleep_until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => if let Some((_, fault)) = faults.next() {
                     under_way.push(async move { self.strike(fault).await.with_context(|| format!("cannot do {fault:?}")) });
@@ -147,12 +154,17 @@ impl Run {
         Ok(())
     }
 
-    /// A fault is done now: it is told and counted.
+    /// A fault is done now, or when its target has work in hand: it is told and counted.
     async fn begins(&self, fault: &Fault, service: Option<Service>, replica: Option<&str>) {
-        let had_work = self.has_work(service, replica).await;
+        let had_work = self.has_work(fault, service, replica).await;
+        self.count(fault, had_work).await;
+    }
+
+    async fn count(&self, fault: &Fault, had_work: bool) {
+        let at = self.begun.get_or_init(Instant::now).elapsed();
         let idle = if had_work { "" } else { " (its target has no work)" };
-        say(&format!("{:6.2} s: {fault:?}{idle}", self.begun.elapsed().as_secs_f64()));
-        self.struck.lock().await.push(Struck { kind: fault.kind(), had_work });
+        say(&format!("{:6.2} s: {fault:?}{idle}", at.as_secs_f64()));
+        self.struck.lock().await.push(Struck { kind: fault.kind(), at, had_work });
     }
 
     fn copy_folder(&self) -> PathBuf {

@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contracts::{CustomerId, DepositId, OrderId, ReceiptId, Sku};
 use serde_json::Value;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::published::Published;
+use super::told::{Reply, Thrown, Told};
 use crate::system::Service;
 
 /// What a client asks for.
@@ -20,29 +20,21 @@ pub(super) enum Request {
     Receipt { sku: &'static str, quantity: i64 },
 }
 
-/// One request, under one `Idempotency-Key`.
+/// One request, under one `Idempotency-Key`, and what was told of it.
 #[derive(Debug, Clone)]
 pub(super) struct Note {
     pub(super) request: Request,
     pub(super) key: String,
-    /// The acknowledgement.
-    pub(super) reply: Option<Reply>,
-    /// When the cancel that was acknowledged had been sent.
-    pub(super) cancelled: Option<Instant>,
-    /// When it was last absent from its topic while its database was thrown away.
-    lost: Option<Instant>,
-    /// The same of its cancel.
-    cancel_lost: Option<Instant>,
+    /// What the acknowledgement said.
+    pub(super) said: Option<Value>,
+    /// That it was made.
+    pub(super) made: Told,
+    /// That its cancel was.
+    pub(super) cancelled: Told,
+    /// That it was confirmed, and so was too late to be cancelled.
+    pub(super) confirmed: Told,
     /// It was told that this one may be lost.
     counted: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Reply {
-    /// When the try that was answered had been sent.
-    pub(super) sent_at: Instant,
-    /// What was answered.
-    pub(super) said: Value,
 }
 
 /// All requests.
@@ -74,52 +66,49 @@ impl Request {
     }
 }
 
-impl Note {
-    /// It was answered, or under way, when its database was thrown away, and did not stand in the topic. One that was under way may
-    /// have been committed by a replica that was paused, or cut off, before it could pass the answer on.
-    pub(super) fn may_be_lost(&self) -> bool {
-        self.reply.as_ref().is_some_and(|reply| self.lost.is_some_and(|lost| reply.sent_at < lost))
-    }
-
-    /// The same of its cancel.
-    pub(super) fn cancel_may_be_lost(&self) -> bool {
-        self.cancelled.is_some_and(|sent_at| self.cancel_lost.is_some_and(|lost| sent_at < lost))
-    }
-}
-
 impl Notes {
     /// A request is about to be sent.
     pub(super) fn asked(&self, id: Uuid, request: &Request, key: &str) {
-        let (request, key) = (request.clone(), key.to_owned());
-        let note = Note { request, key, reply: None, cancelled: None, lost: None, cancel_lost: None, counted: false };
+        let (request, key, told) = (request.clone(), key.to_owned(), Told::default());
+        let note = Note { request, key, said: None, made: told, cancelled: told, confirmed: told, counted: false };
         self.book().insert(id, note);
     }
 
-    pub(super) fn acknowledged(&self, id: Uuid, sent_at: Instant, said: Value) {
-        self.change(id, |note| note.reply = Some(Reply { sent_at, said }));
+    pub(super) fn acknowledged(&self, id: Uuid, reply: Reply, said: Value) {
+        self.change(id, |note| {
+            note.made.tell(reply);
+            note.said = Some(said);
+        });
     }
 
-    pub(super) fn cancel_acknowledged(&self, id: Uuid, sent_at: Instant) {
-        self.change(id, |note| note.cancelled = Some(sent_at));
+    pub(super) fn cancel_acknowledged(&self, id: Uuid, reply: Reply) {
+        self.change(id, |note| note.cancelled.tell(reply));
+    }
+
+    /// A cancel was refused, since the order is confirmed.
+    pub(super) fn told_confirmed(&self, id: Uuid, reply: Reply) {
+        self.change(id, |note| note.confirmed.tell(reply));
     }
 
     pub(super) fn wrong(&self, what: String) {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
-    /// Databases of these services are thrown away now, and their topics hold this. What is asked from now on is safe. Says how
-    /// many requests were acknowledged and are not published.
-    pub(super) fn thrown_away(&self, services: &[Service], published: &Published) -> usize {
-        let now = Instant::now();
+    /// Databases of these services were stopped, are thrown away now, and their topics hold this. Says how many requests were
+    /// acknowledged and are not published.
+    pub(super) fn thrown_away(&self, services: &[Service], published: &Published, thrown: Thrown) -> usize {
         let mut unpublished = 0;
         for (id, note) in self.book().iter_mut().filter(|(_, note)| services.contains(&note.request.service())) {
             if !published.made.contains_key(id) {
-                note.lost = Some(now);
+                note.made.is_absent(thrown);
                 // Nothing that was lost before is lost again.
-                unpublished += usize::from(note.reply.is_some() && !std::mem::replace(&mut note.counted, true));
+                unpublished += usize::from(note.made.is_told() && !std::mem::replace(&mut note.counted, true));
             }
             if !published.cancelled.contains_key(id) {
-                note.cancel_lost = Some(now);
+                note.cancelled.is_absent(thrown);
+            }
+            if !published.confirmed.contains_key(id) {
+                note.confirmed.is_absent(thrown);
             }
         }
         unpublished

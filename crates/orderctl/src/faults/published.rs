@@ -28,6 +28,8 @@ pub(super) struct Published {
     pub(super) made: HashMap<Uuid, u32>,
     /// Orders that were cancelled.
     pub(super) cancelled: HashMap<Uuid, u32>,
+    /// Orders that were confirmed.
+    pub(super) confirmed: HashMap<Uuid, u32>,
 }
 
 impl Published {
@@ -69,10 +71,10 @@ impl Published {
     fn note(&mut self, service: Service, record: &Record) -> Result<()> {
         let (Ok(Envelope { name, .. }), payload) = (&record.envelope, record.payload.as_deref().unwrap_or_default()) else { return Ok(()) };
         let (book, id) = match (service, name.as_str()) {
-            (Service::Order, "OrderCreated" | "OrderCancelled") => match OrderEvent::decode(name, payload)? {
+            (Service::Order, "OrderCreated" | "OrderCancelled" | "OrderConfirmed") => match OrderEvent::decode(name, payload)? {
                 OrderEvent::OrderCreated(e) => (&mut self.made, e.order_id.uuid()),
                 OrderEvent::OrderCancelled(e) => (&mut self.cancelled, e.order_id.uuid()),
-                OrderEvent::OrderConfirmed(_) => return Ok(()),
+                OrderEvent::OrderConfirmed(e) => (&mut self.confirmed, e.order_id.uuid()),
             },
             (Service::Payment, "AccountCredited") => match PaymentEvent::decode(name, payload)? {
                 PaymentEvent::AccountCredited(e) => (&mut self.made, e.deposit_id.uuid()),

@@ -46,6 +46,9 @@ pub(super) enum Fault {
     Drop { service: Service },
 }
 
+/// What the table calls the kills of the servers.
+pub(super) const KAFKA_KILLED: &str = "kafka killed";
+pub(super) const POSTGRES_KILLED: &str = "postgres killed";
 /// In a minute of faults there are so many.
 pub(super) const A_MINUTE: u32 = 26;
 /// How many replicas each service has.
@@ -107,8 +110,8 @@ impl Fault {
         match self {
             Self::Kill { .. } => "replica killed",
             Self::Pause { .. } => "replica paused beyond its lease",
-            Self::KillServer { server: Server::Kafka, .. } => "kafka killed",
-            Self::KillServer { server: Server::Postgres, .. } => "postgres killed",
+            Self::KillServer { server: Server::Kafka, .. } => KAFKA_KILLED,
+            Self::KillServer { server: Server::Postgres, .. } => POSTGRES_KILLED,
             Self::Network { server: Server::Kafka, network, .. } => match network {
                 Network::Cut => "connection to kafka cut",
                 Network::BlackHole => "connection to kafka black-holed",
@@ -145,7 +148,7 @@ mod tests {
             let schedule = schedule(3, seed);
             let count = |kind: &str| schedule.iter().filter(|(_, fault)| fault.kind() == kind).count();
             assert_eq!(schedule.len(), 78);
-            assert_eq!(["kafka killed", "postgres killed", "postgres put back to the copy"].map(count), [3, 3, 3]);
+            assert_eq!([KAFKA_KILLED, POSTGRES_KILLED, "postgres put back to the copy"].map(count), [3, 3, 3]);
         }
     }
 

@@ -41,8 +41,8 @@ pub(super) struct Member {
 }
 
 impl Stage {
-    /// Everything runs and is ready. Data and logs lie in `folder`.
-    pub(super) async fn set(folder: &Path) -> Result<Self> {
+    /// Everything runs and is ready. Data and logs lie in `folder`. A bug that is planted is in the services alone, not in who judges.
+    pub(super) async fn set(folder: &Path, plant: Option<&str>) -> Result<Self> {
         let listeners = PerService::new(Service::name);
         let mut to_kafka = Vec::new();
         for (_, name) in listeners.iter() {
@@ -58,11 +58,12 @@ impl Stage {
             to_postgres.push(Proxy::to(postgres.port()).await?);
         }
         let log = std::env::var("RUST_LOG").unwrap_or_else(|_| "info,reel=debug,librdkafka=off".to_owned());
+        let planted = plant.map(|bug| ("REEL_PLANT".to_owned(), bug.to_owned()));
         let options = SystemOptions {
             partitions: PARTITIONS,
             lease: LEASE,
             settle_within: SETTLE_WITHIN,
-            env: vec![("RUST_LOG".to_owned(), log)],
+            env: [("RUST_LOG".to_owned(), log)].into_iter().chain(planted).collect(),
             folder: Some(folder.join("logs")),
             ..SystemOptions::new(kafka.bootstrap(), postgres.url(), "faults-")
         };

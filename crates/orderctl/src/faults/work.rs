@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Run;
+use super::schedule::Fault;
 use crate::system::{Service, peak_memory_kib};
 
-/// So long a fault waits for its target to get work.
+/// So long a fault waits for its target to get work. The kill of a server is worth a longer wait: there are few, and each must meet work.
 const WAIT: Duration = Duration::from_secs(2);
+const WAIT_AT_SERVER: Duration = Duration::from_secs(20);
 const ASK: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 const SAMPLE: Duration = Duration::from_millis(500);
@@ -17,14 +19,15 @@ const SAMPLE: Duration = Duration::from_millis(500);
 impl Run {
     /// Waits until the target has work in hand: an open order in one of its lanes or, if its database does not answer, clients
     /// that wait. Says whether it has.
-    pub(super) async fn has_work(&self, service: Option<Service>, replica: Option<&str>) -> bool {
+    pub(super) async fn has_work(&self, fault: &Fault, service: Option<Service>, replica: Option<&str>) -> bool {
+        let wait = if matches!(fault, Fault::KillServer { .. }) { WAIT_AT_SERVER } else { WAIT };
         let begun = Instant::now();
         loop {
             let has_work = match timeout(ASK, self.open_orders(service, replica)).await {
                 Ok(Ok(open)) => open > 0,
                 _ => self.notes.in_flight() > 0,
             };
-            if has_work || begun.elapsed() > WAIT {
+            if has_work || begun.elapsed() > wait {
                 return has_work;
             }
             sleep(LOOK).await;

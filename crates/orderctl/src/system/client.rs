@@ -12,8 +12,6 @@ use tokio::time::Instant;
 
 use super::{PerService, Service};
 
-/// How long one try may take: a replica that is paused takes connections and never answers.
-const TRY: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -22,9 +20,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub struct Client {
     http: reqwest::Client,
     directory: Directory,
+    token: String,
     turn: Arc<AtomicUsize>,
     limit: Duration,
     longest_pause: Duration,
+    /// How long a silence makes a failure; without it, silence is tried again.
+    silence: Option<Duration>,
 }
 
 /// What a service answered.
@@ -43,15 +44,18 @@ pub struct Answer {
 pub(super) struct Directory(Arc<RwLock<PerService<Vec<String>>>>);
 
 impl Client {
-    pub(super) fn new(directory: Directory) -> Self {
-        let http = reqwest::Client::builder().timeout(TRY).no_proxy().build().expect("a client without TLS can be made");
-        Self { http, directory, turn: Arc::default(), limit: LIMIT, longest_pause: LONGEST_PAUSE }
+    /// How long one try may take: a replica that is paused takes connections and never answers.
+    pub const TRY: Duration = Duration::from_secs(3);
+
+    pub(super) fn new(directory: Directory, token: String) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client without TLS can be made");
+        Self { http, directory, token, turn: Arc::default(), limit: LIMIT, longest_pause: LONGEST_PAUSE, silence: None }
     }
 
-    /// A client of replicas at known addresses.
+    /// A client of replicas at known addresses, with a token that they take.
     #[must_use]
-    pub fn of(urls: &PerService<Vec<String>>) -> Self {
-        Self::new(Directory(Arc::new(RwLock::new(urls.clone()))))
+    pub fn of(urls: &PerService<Vec<String>>, token: String) -> Self {
+        Self::new(Directory(Arc::new(RwLock::new(urls.clone()))), token)
     }
 
     /// Gives up after another limit than 30 s.
@@ -64,6 +68,12 @@ impl Client {
     #[must_use]
     pub fn pausing_at_most(self, longest_pause: Duration) -> Self {
         Self { longest_pause, ..self }
+    }
+
+    /// Fails where a try gets no answer for so long, and does not send it again; 503 and lost connections are tried again as always.
+    #[must_use]
+    pub fn failing_after_silence_of(self, silence: Duration) -> Self {
+        Self { silence: Some(silence), ..self }
     }
 
     /// `POST /accounts/{customer}/deposits`, in cents of a euro.
@@ -134,6 +144,9 @@ impl Client {
                 Some(url) => match self.try_once(&method, &format!("{url}{path}"), key, body).await {
                     Ok(answer) if answer.status != StatusCode::SERVICE_UNAVAILABLE.as_u16() => return Ok(answer),
                     Ok(answer) => format!("it answers 503, {}", answer.json["detail"]),
+                    Err(error) if error.is_timeout() && self.silence.is_some() => {
+                        bail!("{method} {path}: {url} gave no answer in {:?}", self.one_try());
+                    }
                     Err(error) => format!("{:#}", anyhow::Error::new(error)),
                 },
             };
@@ -146,7 +159,7 @@ impl Client {
     }
 
     async fn try_once(&self, method: &Method, url: &str, key: Option<&str>, body: Option<&Value>) -> reqwest::Result<Answer> {
-        let mut request = self.http.request(method.clone(), url);
+        let mut request = self.http.request(method.clone(), url).timeout(self.one_try()).bearer_auth(&self.token);
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }
@@ -158,6 +171,10 @@ impl Client {
         let status = response.status().as_u16();
         let json = serde_json::from_slice(&response.bytes().await?).unwrap_or(Value::Null);
         Ok(Answer { status, json, location })
+    }
+
+    fn one_try(&self) -> Duration {
+        self.silence.unwrap_or(Self::TRY)
     }
 }
 
@@ -201,5 +218,22 @@ impl Directory {
     fn pick(&self, service: Service, turn: usize) -> Option<String> {
         let urls = &self.0.read().unwrap_or_else(PoisonError::into_inner)[service];
         urls.get(turn.checked_rem(urls.len())?).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_fails_where_that_is_asked_for() {
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(); // the kernel takes connections
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let client = Client::of(&PerService::new(|_| vec![url.clone()]), String::new());
+        let client = client.failing_after_silence_of(Duration::from_millis(100));
+        let error = client.get(Service::Order, "/orders").await.unwrap_err().to_string();
+        assert!(error.ends_with("gave no answer in 100ms"), "{error}");
     }
 }

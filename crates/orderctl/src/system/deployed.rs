@@ -191,7 +191,8 @@ impl Access<'_> {
         let postgres = self.ports.postgres;
         let databases = PerService::new(|service| format!("postgres://{AUDITOR}:{password}@127.0.0.1:{postgres}/{service}?{tls}"));
         let urls = PerService::new(|service| self.ports.services[service].iter().map(|port| url(*port)).collect());
-        View::new(Client::of(&urls), Places { kafka, databases })
+        let token = self.compose.run(&["run", "--rm", "--no-deps", "-T", "orderctl", "token"]).await?.success()?;
+        View::new(Client::of(&urls, token.trim().to_owned()), Places { kafka, databases })
     }
 
     async fn secret(&self, name: &str) -> Result<String> {

@@ -32,6 +32,7 @@ mod progress;
 mod replica;
 mod runs;
 mod service;
+mod tokens;
 mod view;
 
 use std::fs;
@@ -52,6 +53,8 @@ pub use options::SystemOptions;
 pub use progress::Progress;
 pub use replica::Replica;
 pub use service::{PerService, Service};
+pub use tokens::Tokens;
+pub(crate) use tokens::key_in;
 pub use view::View;
 
 use crate::audit::Places;
@@ -70,6 +73,7 @@ pub struct System {
     guard: Arc<Guard>,
     directory: Directory,
     view: View,
+    tokens: Tokens,
     run: Run,
     kept: AtomicBool,
 }
@@ -83,9 +87,10 @@ impl System {
         let programs = Programs::find()?;
         let run = Run::new(&options).await?;
         let directory = Directory::default();
-        let view = View::new(Client::new(directory.clone()), Places::of(&options)?)?;
+        let tokens = Tokens::of_secret(&key_in(&run.folder))?;
+        let view = View::new(Client::new(directory.clone(), tokens.staff()?), Places::of(&options)?)?;
         let guard = Arc::new(Guard::start()?);
-        let system = Self { options, programs, guard, directory, view, run, kept: AtomicBool::new(false) };
+        let system = Self { options, programs, guard, directory, view, tokens, run, kept: AtomicBool::new(false) };
         try_join_all(Service::ALL.map(|service| system.prepare(service))).await?;
         Ok(system)
     }
@@ -226,7 +231,14 @@ impl System {
     /// The environment variables that every replica of a service gets.
     #[must_use]
     pub fn environment(&self, service: Service) -> Vec<(String, String)> {
-        self.options.environment(service)
+        let key = ("TOKEN_KEY_FILE".to_owned(), key_in(self.folder()).display().to_string());
+        [key].into_iter().chain(self.options.environment(service)).collect()
+    }
+
+    /// What signs the tokens that its services take.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// Lets databases, topics and logs stay.

@@ -6,16 +6,17 @@
 mod process;
 mod state;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use devstack::{Stack, folders, wait};
 use futures_util::future::{join_all, try_join_all};
 use nix::sys::signal::Signal;
 
 use crate::audit::Places;
-use crate::system::{Service, System, SystemOptions};
+use crate::system::{Service, System, SystemOptions, key_in};
 use state::{Running, Started};
 
 const PREFIX: &str = "shop-";
@@ -54,7 +55,7 @@ pub async fn up() -> Result<ExitCode> {
     }
     running.replicas.sort_by_key(|replica| (replica.service, replica.name.clone()));
     try_join_all(running.replicas.iter().map(ready)).await?;
-    println!("{}", running.description());
+    println!("{}", running.description(&system.tokens().staff()?));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,6 +93,16 @@ pub fn places() -> Result<Option<Places>> {
     }
     let options = SystemOptions::new(&running.kafka, &running.postgres, PREFIX);
     Places::of(&options).map(Some)
+}
+
+/// Where the key of its tokens lies.
+///
+/// # Errors
+/// Where it was never started.
+pub fn token_key() -> Result<PathBuf> {
+    let key = key_in(&state::folder()?);
+    ensure!(key.exists(), "there is no key of tokens: run `orderctl up`, or name one with --key-file");
+    Ok(key)
 }
 
 async fn create(running: &Running) -> Result<System> {

@@ -68,8 +68,8 @@ impl Running {
         Ok(fs::rename(partial, path)?)
     }
 
-    /// Where everything is, and three requests to try.
-    pub(super) fn description(&self) -> String {
+    /// Where everything is, and three requests to try with a token.
+    pub(super) fn description(&self, token: &str) -> String {
         let mut text = format!("{:<12}{}\n{:<12}{}\n", "kafka", self.kafka, "postgres", self.postgres);
         for replica in &self.replicas {
             let Started { name, url, process, log, .. } = replica;
@@ -77,11 +77,12 @@ impl Running {
         }
         let url = |service| self.replicas.iter().find(|replica| replica.service == service).map_or("", |replica| replica.url.as_str());
         let [order, payment, inventory] = Service::ALL.map(url);
-        let post = "curl -H 'Content-Type: application/json' -H \"Idempotency-Key: $RANDOM$RANDOM\"";
+        let post = "curl -H \"Authorization: Bearer $TOKEN\" -H \"Idempotency-Key: $RANDOM$RANDOM\" -H 'Content-Type: application/json'";
         let _ = write!(
             text,
             r#"
 try:
+  TOKEN={token}
   {post} {payment}/accounts/anna/deposits -d '{{"amount": 10000, "currency": "EUR"}}'
   {post} {inventory}/stock/MUG/receipts -d '{{"quantity": 5}}'
   {post} {order}/orders -d '{{"customer": "anna", "lines": [{{"sku": "MUG", "quantity": 2}}]}}'"#

@@ -7,3 +7,4 @@ mod session;
 pub(crate) use failure::Failure;
 pub use run::{Run, current_run};
 pub use session::Sessions;
+pub(crate) use session::{Commits, Kept};

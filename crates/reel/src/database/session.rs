@@ -61,4 +61,51 @@ impl Sessions {
     pub async fn connect(&self) -> sqlx::Result<PgConnection> {
         PgConnection::connect_with(&self.options).await
     }
+
+    /// A connection that one user keeps.
+    pub(crate) fn keep(&self, commits: Commits) -> Kept {
+        Kept { sessions: self.clone(), commits, connection: None }
+    }
+}
+
+/// Whether a commit waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Commits {
+    /// It does.
+    Durable,
+    /// It does not: what the server has committed last is lost with it.
+    Asynchronous,
+}
+
+/// A connection that one user keeps: made when it is asked for, and anew after it was lost. A pool would hand out another one each time,
+/// whose caches are cold, and would ask each that comes back whether it lives, which is a round trip more.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    sessions: Sessions,
+    commits: Commits,
+    connection: Option<PgConnection>,
+}
+
+impl Kept {
+    /// The connection.
+    pub(crate) async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
+        if self.connection.is_none() {
+            let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, self.sessions.connect()).await;
+            let mut connection = connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+            if self.commits == Commits::Asynchronous {
+                sqlx::query("set synchronous_commit = off").execute(&mut connection).await?;
+            }
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// The next one who asks gets a new connection.
+    pub(crate) fn lose(&mut self) {
+        self.connection = None;
+    }
 }

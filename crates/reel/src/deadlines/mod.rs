@@ -25,10 +25,11 @@ enum Change {
     Clear,
 }
 
-/// The query for what is due: by partition and time, in the order of the index.
+/// The query for what is due: by partition and time, in the order of the index. The time is that of the statement, as a clock that moves
+/// within it would have every deadline looked at.
 pub(crate) const DUE: &str = "
 select partition, key, name, command from reel.deadlines
-where partition = any($1) and due_at <= clock_timestamp() order by due_at limit $2";
+where partition = any($1) and due_at <= statement_timestamp() order by due_at limit $2";
 
 impl Changes {
     /// Takes in what an event changes.

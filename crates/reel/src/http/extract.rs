@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::Problem;
 
@@ -15,7 +17,8 @@ use super::Problem;
 #[derive(Debug, Clone)]
 pub struct Body<T>(pub T);
 
-/// The `Idempotency-Key` header (IETF draft-ietf-httpapi-idempotency-key-header): 1 to 255 visible ASCII characters.
+/// The `Idempotency-Key` header (IETF draft-ietf-httpapi-idempotency-key-header): 1 to 255 printable ASCII
+/// characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(pub String);
 
@@ -35,6 +38,9 @@ pub struct Query<T>(pub T);
 pub(crate) const LARGEST_BODY: usize = 1024 * 1024;
 /// How long a client may take to send a body.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// How much is read, and for how long, of a body that is not taken.
+const DISCARDED: usize = 16 * LARGEST_BODY;
+const LINGER: Duration = Duration::from_secs(5);
 /// The longest `Idempotency-Key` that is taken.
 const LONGEST_KEY: usize = 255;
 /// The length of a `traceparent` of version 00.
@@ -46,10 +52,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
             let detail = "send the body as Content-Type: application/json";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", "The content type is not taken", detail));
+            let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", "The content type is not taken", detail);
+            return Err(problem.with("field", json!("Content-Type")));
         }
         // Before any of it is read: a client that asks first (`Expect: 100-continue`) need not send it.
         if announced(request.headers()).is_some_and(|bytes| bytes > LARGEST_BODY) {
+            if !request.headers().contains_key(EXPECT) {
+                tokio::spawn(tokio::time::timeout(LINGER, discard(request.into_body())));
+            }
             return Err(too_large());
         }
         let bytes = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await.map_err(|_| too_slow())?;
@@ -59,12 +69,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         })?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            // At the root the path is a dot, and in what is no JSON a question mark.
-            let path = error.path().to_string();
-            Problem::invalid(if [".", "?"].contains(&path.as_str()) { "body" } else { &path }, error.inner().to_string())
+            let (path, said) = (error.path().to_string(), error.inner().to_string());
+            Problem::invalid(&field(&path, &said), said)
         })?;
         json.end().map_err(|error| Problem::invalid("body", error.to_string()))?;
         Ok(Self(body))
+    }
+}
+
+/// Reads some of a body that is not taken: a client that is still sending would be cut off before it reads the answer.
+async fn discard(body: axum::body::Body) {
+    let mut body = Limited::new(body, DISCARDED);
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+/// Which field is wrong: the one at a path, or the one that is missing there. At the root the path is a dot, and in what is no JSON a
+/// question mark.
+fn field(path: &str, said: &str) -> String {
+    let at_root = [".", "?"].contains(&path);
+    match said.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        Some((missing, _)) if at_root => missing.to_owned(),
+        Some((missing, _)) => format!("{path}.{missing}"),
+        None if at_root => "body".to_owned(),
+        None => path.to_owned(),
     }
 }
 
@@ -118,9 +145,10 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
                 "the header Idempotency-Key is missing: send a text of your own, the same for every retry of this request",
             ));
         };
-        let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
-        key.map(|key| Self(key.to_owned()))
-            .ok_or_else(|| Problem::invalid(NAME, format!("the header Idempotency-Key holds 1 to {LONGEST_KEY} visible ASCII characters")))
+        let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY && !key.contains('\t'));
+        key.map(|key| Self(key.to_owned())).ok_or_else(|| {
+            Problem::invalid(NAME, format!("the header Idempotency-Key holds 1 to {LONGEST_KEY} printable ASCII characters"))
+        })
     }
 }
 

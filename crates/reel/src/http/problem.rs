@@ -17,17 +17,32 @@ pub struct Problem {
     title: &'static str,
     detail: String,
     members: Map<String, Value>,
+    /// What stands in `WWW-Authenticate` (RFC 6750, 3).
+    challenge: Option<String>,
 }
 
 impl Problem {
     /// A problem of the type `name`, in kebab case.
     pub fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, name, title, detail: detail.into(), members: Map::new() }
+        Self { status, name, title, detail: detail.into(), members: Map::new(), challenge: None }
     }
 
     /// The request names something that is not allowed: 400, with the field.
     pub fn invalid(field: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid", detail).with("field", json!(field))
+    }
+
+    /// Nobody knows who asks: 401. `had_token` tells that a token was sent, and is not good.
+    pub(super) fn unauthorized(detail: impl Into<String>, had_token: bool) -> Self {
+        let challenge = if had_token { r#"Bearer error="invalid_token""# } else { "Bearer" };
+        let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail);
+        Self { challenge: Some(challenge.to_owned()), ..problem }
+    }
+
+    /// Who asks may not: 403, with the scope that a token would need.
+    pub fn forbidden(detail: impl Into<String>, scope: &str) -> Self {
+        let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
+        Self { challenge: Some(challenge), ..Self::new(StatusCode::FORBIDDEN, "forbidden", "The token does not allow it", detail) }
     }
 
     /// There is no such thing: 404.
@@ -90,6 +105,9 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
+        if let Some(challenge) = self.challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
     }
 }
@@ -98,7 +116,7 @@ impl<R: std::error::Error + Into<Problem>> From<Refused<R>> for Problem {
     fn from(refused: Refused<R>) -> Self {
         match refused {
             Refused::Rejected(rejection) => rejection.into(),
-            Refused::Closed(_) | Refused::Busy(_) => Self::unavailable(refused.to_string()),
+            Refused::Closed(_) | Refused::Busy(_) | Refused::TimedOut(_) => Self::unavailable(refused.to_string()),
             Refused::TooLarge { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", refused.to_string())
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -29,6 +29,8 @@ pub struct Kafka {
 const SILENT_AFTER: &str = "10000";
 /// So long a broker may wait for its followers before it says itself that it has too few. Shorter, so that it is heard.
 const ACKED_WITHIN: &str = "8000";
+/// How long a record waits for others of its partition: as long as it takes to hand over those of one step.
+const LINGER_MS: &str = "0.2";
 /// At most one of the same complaints in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -61,6 +63,13 @@ impl Kafka {
         ])
     }
 
+    /// A consumer of which nobody waits for a single record: it takes what has come in a while together, and costs the broker little.
+    pub(crate) fn unhurried_consumer(&self) -> ClientConfig {
+        let mut config = self.consumer();
+        config.set("fetch.min.bytes", "65536").set("fetch.wait.max.ms", "50");
+        config
+    }
+
     /// A producer that keeps the order and never gives up on its own.
     #[must_use]
     pub fn producer(&self) -> ClientConfig {
@@ -69,7 +78,7 @@ impl Kafka {
             ("acks", "all"),
             ("message.timeout.ms", "0"),
             ("request.timeout.ms", ACKED_WITHIN),
-            ("linger.ms", "1"),
+            ("linger.ms", LINGER_MS),
             ("message.max.bytes", "1048588"),
             ("queue.buffering.max.messages", "200000"),
             ("queue.buffering.max.kbytes", "65536"),
@@ -93,11 +102,13 @@ impl Kafka {
     }
 }
 
-/// A client context that tells each of librdkafka's complaints once in a while instead of flooding the log.
+/// A client context that tells each of librdkafka's complaints once in a while instead of flooding the log. A process has a dozen
+/// clients, which all complain of the same, so it is told once for all of them.
 #[derive(Debug, Default)]
-pub struct Quiet {
-    told: Mutex<HashMap<String, Instant>>,
-}
+pub struct Quiet(());
+
+/// The complaints of this process, and when each was told.
+static TOLD: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex::default);
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -105,7 +116,7 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let Ok(mut told) = self.told.lock() else { return };
+        let Ok(mut told) = TOLD.lock() else { return };
         told.retain(|_, at| at.elapsed() < COMPLAIN_EVERY);
         if let Entry::Vacant(new) = told.entry(error.to_string()) {
             new.insert(Instant::now());

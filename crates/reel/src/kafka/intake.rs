@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::record::Records;
-use super::{Kafka, Quiet, Record};
+use super::{Quiet, Record};
 use crate::model::Partition;
 
 /// How long one poll waits; also how long an order to the thread may wait.
@@ -34,8 +35,19 @@ pub(crate) struct Delivered {
 /// What the thread tells the step.
 pub(crate) enum Taken {
     Records(Vec<Delivered>),
-    /// An input was truncated or deleted under its reader.
-    OutOfRange,
+    /// An input does not hold what is to be read next: it was truncated, made anew or deleted under its reader, or Kafka does not
+    /// know it for the moment.
+    Broken,
+}
+
+impl Taken {
+    /// How many records it holds.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Records(records) => records.len(),
+            Self::Broken => 0,
+        }
+    }
 }
 
 enum Order {
@@ -51,8 +63,8 @@ pub(crate) struct Intake {
 
 impl Intake {
     /// Starts the thread; the records come out of the receiver.
-    pub(crate) fn start(kafka: &Kafka) -> KafkaResult<(Self, mpsc::Receiver<Taken>)> {
-        let consumer = BaseConsumer::from_config_and_context(&kafka.consumer(), Quiet::default())?;
+    pub(crate) fn start(consumer: &ClientConfig) -> KafkaResult<(Self, mpsc::Receiver<Taken>)> {
+        let consumer = BaseConsumer::from_config_and_context(consumer, Quiet::default())?;
         let (orders, inbox) = std::sync::mpsc::channel();
         let (sender, receiver) = mpsc::channel(BUNDLES);
         std::thread::Builder::new()
@@ -92,7 +104,7 @@ fn run(consumer: &BaseConsumer<Quiet>, inbox: &std::sync::mpsc::Receiver<Order>,
             let assigns = matches!(order, Order::Assign { .. });
             if let Err(error) = obey(consumer, &mut lanes, order, &mut hinted_at) {
                 tracing::warn!(error = %error, "the intake could not follow an order");
-                if assigns && sender.blocking_send(Taken::OutOfRange).is_err() {
+                if assigns && sender.blocking_send(Taken::Broken).is_err() {
                     return;
                 }
             }
@@ -108,8 +120,8 @@ fn run(consumer: &BaseConsumer<Quiet>, inbox: &std::sync::mpsc::Receiver<Order>,
                         bundle.push(Delivered { token: *token, record });
                     }
                 }
-                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))) => {
-                    if sender.blocking_send(Taken::OutOfRange).is_err() {
+                Some(Err(error)) if is_broken(&error) => {
+                    if sender.blocking_send(Taken::Broken).is_err() {
                         return;
                     }
                 }
@@ -167,4 +179,31 @@ fn list(topics: &[Arc<str>], partition: Partition) -> KafkaResult<TopicPartition
         list.add_partition(topic, partition.0);
     }
     Ok(list)
+}
+
+/// Whether an input lacks what is to be read next. Where Kafka only does not know the topic yet, whoever looks closer finds it there.
+fn is_broken(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumption(
+            RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicId
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_cut_short_or_gone_is_broken_and_a_broker_that_is_away_is_not() {
+        let broken = |code| is_broken(&KafkaError::MessageConsumption(code));
+        assert!(broken(RDKafkaErrorCode::AutoOffsetReset) && broken(RDKafkaErrorCode::UnknownTopicOrPartition));
+        assert!(!broken(RDKafkaErrorCode::AllBrokersDown) && !broken(RDKafkaErrorCode::LeaderNotAvailable));
+    }
 }

@@ -7,9 +7,7 @@ mod record;
 mod topics;
 
 pub use client::{Kafka, Quiet};
-#[cfg(test)]
-pub(crate) use intake::Delivered;
-pub(crate) use intake::{Intake, Taken};
+pub(crate) use intake::{Delivered, Intake, Taken};
 pub use reader::{ReadError, Reader};
 pub(crate) use record::LONGEST_KEY;
 pub use record::Record;

@@ -19,6 +19,8 @@ const READ_AHEAD: usize = 2_000;
 const KEPT: usize = 4;
 const POLL: Duration = Duration::from_millis(100);
 const METADATA: Duration = Duration::from_secs(5);
+/// How long it may take to ask whether a topic is there, when something else about it has failed.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// Reads ranges with consumers of its own, of which it keeps a few for the next time. Cheap to clone.
 #[derive(Clone)]
@@ -101,14 +103,22 @@ impl Reader {
     /// The first offset and the one after the last.
     ///
     /// # Errors
-    /// Where Kafka cannot be reached.
+    /// Where the topic does not exist, or Kafka cannot be reached.
     pub async fn watermarks(&self, topic: &str, partition: Partition) -> Result<(i64, i64), ReadError> {
         let (reader, topic) = (self.clone(), topic.to_owned());
         tokio::task::spawn_blocking(move || {
             let consumer = reader.take()?;
-            let watermarks = consumer.fetch_watermarks(&topic, partition.0, METADATA)?;
-            reader.give_back(consumer);
-            Ok(watermarks)
+            match consumer.fetch_watermarks(&topic, partition.0, METADATA) {
+                Ok(watermarks) => {
+                    reader.give_back(consumer);
+                    Ok(watermarks)
+                }
+                // Of a topic that is not there it says one thing or another, or nothing in time.
+                Err(error) => match count_of(&consumer, &topic, SECOND_LOOK) {
+                    Ok(count) if count.is_none_or(|count| count <= partition.0) => Err(ReadError::NoTopic { topic, partition }),
+                    _ => Err(error.into()),
+                },
+            }
         })
         .await
         .map_err(|_| ReadError::CutOff)?
@@ -117,15 +127,14 @@ impl Reader {
     /// How many partitions a topic has; `None` where it does not exist.
     ///
     /// # Errors
-    /// Where Kafka cannot be reached.
+    /// Where Kafka cannot be reached, or does not tell.
     pub async fn partition_count(&self, topic: &str) -> Result<Option<i32>, ReadError> {
         let (reader, topic) = (self.clone(), topic.to_owned());
         tokio::task::spawn_blocking(move || {
             let consumer = reader.take()?;
-            let metadata = consumer.fetch_metadata(Some(&topic), METADATA)?;
+            let count = count_of(&consumer, &topic, METADATA)?;
             reader.give_back(consumer);
-            let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
-            Ok(found.and_then(|found| i32::try_from(found.partitions().len()).ok()).filter(|count| *count > 0))
+            Ok(count)
         })
         .await
         .map_err(|_| ReadError::CutOff)?
@@ -181,5 +190,16 @@ impl Reader {
         {
             idle.push(consumer);
         }
+    }
+}
+
+/// How many partitions a topic has; `None` where the broker does not know it.
+fn count_of(consumer: &BaseConsumer<Quiet>, topic: &str, within: Duration) -> Result<Option<i32>, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), within)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None => Ok(i32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(None),
+        Some(code) => Err(KafkaError::MetadataFetch(code)),
     }
 }

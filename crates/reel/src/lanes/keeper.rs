@@ -56,7 +56,7 @@ pub(crate) enum Notice {
     Closed,
     /// Another replica gave lanes back: look soon.
     LanesFreed,
-    /// An input was truncated or made anew under its reader.
+    /// An input was truncated, made anew or deleted under its reader, or so it seems.
     InputsBroken,
 }
 
@@ -234,14 +234,20 @@ impl<S: Service<State: Stored>> Keeper<S> {
                 }
             }
             Notice::Closed | Notice::LanesFreed => {}
-            Notice::InputsBroken => {
-                tracing::error!("an input does not hold what is to be read next: it was truncated or made anew; its lanes are checked");
-                for partition in self.lanes.keys().copied().collect::<Vec<_>>() {
-                    if self.lanes.get(&partition).is_some_and(|held| matches!(held.state, LaneState::Open | LaneState::Reopening)) {
-                        self.drop_lane(partition);
-                    }
-                }
-            }
+            Notice::InputsBroken => self.check_inputs(),
+        }
+    }
+
+    /// Opens all lanes anew, which looks whether their topics still hold what was read of them. Of many partitions that broke
+    /// together, the first one does it for all.
+    fn check_inputs(&mut self) {
+        let working = self.lanes.iter().filter(|(_, held)| matches!(held.state, LaneState::Open | LaneState::Reopening));
+        let working: Vec<Partition> = working.map(|(partition, _)| *partition).collect();
+        if !working.is_empty() {
+            tracing::error!("an input lacks what is to be read next: it was truncated, made anew or deleted; its lanes are checked");
+        }
+        for partition in working {
+            self.drop_lane(partition);
         }
     }
 

@@ -5,6 +5,7 @@ mod lease;
 mod leaving;
 mod opening;
 mod position;
+mod reading;
 mod share;
 mod taking;
 
@@ -13,7 +14,8 @@ pub(crate) use keeper::{Keeper, KeeperStopped, Notice};
 pub(crate) use lease::Grant;
 #[cfg(test)]
 pub(crate) use lease::Identity;
-pub(crate) use opening::OpenLane;
 #[cfg(test)]
-pub(crate) use opening::{OpeningError, open};
+pub(crate) use opening::open;
+pub(crate) use opening::{OpenLane, OpeningError, sound_input};
 pub use position::{Position, Verdict};
+pub(crate) use reading::Reading;

@@ -84,11 +84,12 @@ impl Position {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::Partition;
 
-    fn record(offset: i64, generation: Option<i64>, number: Option<i64>) -> Record {
+    /// A record at this offset: a numbered event, or else a `reel.opened`.
+    pub(in crate::lanes) fn record(offset: i64, generation: Option<i64>, number: Option<i64>) -> Record {
         let name = if number.is_some() { "Thing" } else { Opened::NAME };
         let envelope = Envelope { name: name.into(), generation, number, id: Uuid::from_u128(offset as u128), ..Envelope::default() };
         Record { topic: "t".into(), partition: Partition(0), offset, key: None, payload: None, envelope: Ok(envelope) }

@@ -45,6 +45,12 @@ pub(super) async fn open_at_last<S: Service<State: Stored>>(
             Err(OpeningError::Database(error)) if Failure::of(&error) == Failure::Broken => {
                 return Err(OpeningError::Stopped(error.to_string()));
             }
+            Err(OpeningError::Gone { topic }) => {
+                let reason = OpeningError::Gone { topic: topic.clone() }.to_string();
+                tracing::error!(%partition, reason, "LANE STANDS STILL: an operator has to look, unless it goes on by itself");
+                let _ = notices.send(Notice::Waiting { partition, token: grant.token, reason });
+                until_back(replica, &topic, &mut pauses).await;
+            }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::debug!(%partition, error = %error, cause, "opening is tried again");
@@ -59,6 +65,13 @@ pub(super) async fn open_at_last<S: Service<State: Stored>>(
         tokio::time::sleep(pauses.next()).await;
     }
     Err(OpeningError::Lost)
+}
+
+/// Waits until Kafka knows a topic again. No opening is tried meanwhile, for each writes a `reel.opened`.
+async fn until_back<S: Service>(replica: &Replica<S>, topic: &str, pauses: &mut Pauses) {
+    while !matches!(replica.reader.partition_count(topic).await, Ok(Some(_))) {
+        tokio::time::sleep(pauses.next()).await;
+    }
 }
 
 async fn take_and_open<S: Service<State: Stored>>(

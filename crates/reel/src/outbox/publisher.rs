@@ -142,6 +142,12 @@ impl Publisher {
         }
     }
 
+    /// How many records were handed over and not answered.
+    #[cfg(test)]
+    pub(crate) fn in_flight(&self) -> i32 {
+        self.current().in_flight_count()
+    }
+
     fn current(&self) -> Arc<ThreadedProducer<Deliveries>> {
         self.producer.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -16,8 +15,8 @@ use super::lane::{Lane, RelayLane};
 use super::publisher::{Publisher, SendError, Trouble};
 use super::wakeup::{self, Woken};
 use super::{Numbered, number};
-use crate::database::Sessions;
-use crate::failpoints;
+use crate::database::{Commits, Kept, Sessions};
+use crate::failpoints::{self, Bug, planted};
 use crate::lanes::Notice;
 use crate::model::Partition;
 use crate::pauses::Pauses;
@@ -56,10 +55,10 @@ enum Order {
 /// The relay of one replica.
 pub(crate) struct Relay {
     publisher: Arc<dyn Outlet>,
-    sessions: Sessions,
+    /// Its commits need not be durable: it only ever writes cursors.
+    connection: Kept,
     gate: Arc<Gate>,
     notices: mpsc::UnboundedSender<Notice>,
-    connection: Option<PgConnection>,
     lanes: BTreeMap<Partition, Lane>,
     pauses: Pauses,
     poll: Duration,
@@ -98,7 +97,7 @@ impl Relay {
     /// Starts the relay; it ends when the last handle is gone.
     pub(crate) fn start(
         publisher: Arc<dyn Outlet>,
-        sessions: Sessions,
+        sessions: &Sessions,
         pool: sqlx::PgPool,
         gate: Arc<Gate>,
         notices: mpsc::UnboundedSender<Notice>,
@@ -110,10 +109,9 @@ impl Relay {
         let now = Instant::now();
         let relay = Self {
             publisher,
-            sessions,
+            connection: sessions.keep(Commits::Asynchronous),
             gate,
             notices,
-            connection: None,
             lanes: BTreeMap::new(),
             pauses: Pauses::new(ASK_AGAIN.0, ASK_AGAIN.1),
             poll: POLL.0,
@@ -162,9 +160,10 @@ impl Relay {
             match turn.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(()) => self.pauses.reset(),
                 Err(error) => {
-                    if self.connection.take().is_some() {
+                    if self.connection.is_connected() {
                         tracing::warn!(error = %error, "the relay lost its connection to the database and makes a new one");
                     }
+                    self.connection.lose();
                     tokio::time::sleep(self.pauses.next()).await;
                 }
             }
@@ -225,7 +224,7 @@ impl Relay {
             return Ok(());
         }
         let limit = i64::try_from(READ_ROWS).unwrap_or(i64::MAX);
-        let rows = number::read(self.connect().await?, &wanted, limit).await?;
+        let rows = number::read(self.connection.get().await?, &wanted, limit).await?;
         if !rows.is_empty() {
             failpoints::reached(failpoints::RELAY_ROWS_READ);
             self.poll = POLL.0;
@@ -277,15 +276,17 @@ impl Relay {
                 }
                 lane.stall(&trouble, &self.notices);
             }
+            let ahead = if planted(Bug::CursorEarly) { lane.next_send - acked.next_seq } else { 0 };
+            let (seq, next_offset) = (acked.next_seq + ahead, acked.last_offset + ahead + 1);
             // Where somebody else wrote in between, the lane is opened anew before its cursor moves again.
-            if acked.next_seq > lane.written && !lane.stalled && urgent {
-                advances.push(Advance { grant: lane.grant.clone(), seq: acked.next_seq, next_offset: acked.last_offset + 1 });
+            if seq > lane.written && !lane.stalled && urgent {
+                advances.push(Advance { grant: lane.grant.clone(), seq, next_offset });
             }
         }
         if !advances.is_empty() {
             self.cursors_at = Instant::now();
             failpoints::reached(failpoints::RELAY_ACKED);
-            let lost = cursor::advance(self.connect().await?, &advances).await?;
+            let lost = cursor::advance(self.connection.get().await?, &advances).await?;
             for advance in advances {
                 let partition = advance.grant.partition;
                 if lost.contains(&partition) {
@@ -312,18 +313,8 @@ impl Relay {
         }
         self.backlog_at = Instant::now();
         self.publisher.publisher().renew_if_failed();
-        let (events, age): (i64, f64) = sqlx::query_as(cursor::BACKLOG).fetch_one(self.connect().await?).await?;
+        let (events, age): (i64, f64) = sqlx::query_as(cursor::BACKLOG).fetch_one(self.connection.get().await?).await?;
         self.gate.set_backlog(Backlog { events: usize::try_from(events).unwrap_or(0), oldest: Duration::from_secs_f64(age.max(0.0)) });
         Ok(())
-    }
-
-    /// The relay's own connection, whose commits need not be durable: it only ever writes cursors.
-    async fn connect(&mut self) -> sqlx::Result<&mut PgConnection> {
-        if self.connection.is_none() {
-            let mut connection = self.sessions.connect().await?;
-            sqlx::query("set synchronous_commit = off").execute(&mut connection).await?;
-            self.connection = Some(connection);
-        }
-        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
 }

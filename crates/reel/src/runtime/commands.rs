@@ -1,6 +1,7 @@
 //! How commands reach the step, and how its answer comes back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -11,6 +12,7 @@ use crate::model::Service;
 pub struct Commands<S: Service> {
     queue: mpsc::Sender<Asked<S>>,
     gate: Arc<Gate>,
+    answer_within: Duration,
 }
 
 /// A command that waits for its step.
@@ -32,6 +34,9 @@ pub enum Refused<R: std::error::Error> {
     /// A limit is reached: try again later.
     #[error("the service is busy: {0}")]
     Busy(String),
+    /// No answer came in time. It may be done by then: sent again under the same identity, it is not done twice.
+    #[error("no answer came within {}; it may have been done: send it again as it was", humantime::format_duration(*.0))]
+    TimedOut(Duration),
     /// The event would be larger than its topic takes.
     #[error("the event of {bytes} bytes is larger than the {limit} bytes that its topic takes")]
     TooLarge {
@@ -46,9 +51,9 @@ pub enum Refused<R: std::error::Error> {
 }
 
 impl<S: Service> Commands<S> {
-    pub(crate) fn new(limit: usize, gate: Arc<Gate>) -> (Self, mpsc::Receiver<Asked<S>>) {
+    pub(crate) fn new(limit: usize, answer_within: Duration, gate: Arc<Gate>) -> (Self, mpsc::Receiver<Asked<S>>) {
         let (queue, receiver) = mpsc::channel(limit);
-        (Self { queue, gate }, receiver)
+        (Self { queue, gate, answer_within }, receiver)
     }
 
     /// Has a command decided and waits for its answer, which comes after the commit.
@@ -62,13 +67,23 @@ impl<S: Service> Commands<S> {
             mpsc::error::TrySendError::Full(_) => Refused::Busy("its queue of commands is full".into()),
             mpsc::error::TrySendError::Closed(_) => Refused::Closed("it is stopping".into()),
         })?;
-        answer.await.unwrap_or_else(|_| Err(Refused::Closed("it stopped before the command was handled".into())))
+        match tokio::time::timeout(self.answer_within, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(Refused::Closed("it stopped before the command was handled".into()))),
+            Err(_) => Err(Refused::TimedOut(self.answer_within)),
+        }
+    }
+}
+
+impl<S: Service> Asked<S> {
+    /// Whether nobody waits for the answer any more. Such a command need not be begun.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
     }
 }
 
 impl<S: Service> Clone for Commands<S> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), gate: self.gate.clone() }
+        Self { queue: self.queue.clone(), gate: self.gate.clone(), answer_within: self.answer_within }
     }
 }
 
@@ -83,10 +98,10 @@ mod tests {
         answer.and_then(Result::err).map(|refused| refused.to_string())
     }
 
-    #[test]
-    fn a_gate_that_is_closed_a_backlog_over_its_limit_and_a_full_queue_refuse_commands() {
+    #[tokio::test]
+    async fn a_gate_that_is_closed_a_backlog_over_its_limit_and_a_full_queue_refuse_commands() {
         let gate = Arc::new(Gate::new(10));
-        let (commands, _inbox) = Commands::<Till>::new(1, gate.clone());
+        let (commands, _inbox) = Commands::<Till>::new(1, Duration::from_secs(1), gate.clone());
         assert_eq!(ask(&commands, credit("a", "x", 1)).as_deref(), Some("the service is closed: it is starting"));
         gate.open();
         gate.set_backlog(Backlog { events: 11, ..Backlog::default() });
@@ -97,5 +112,15 @@ mod tests {
         assert_eq!(ask(&commands, credit("b", "x", 1)).as_deref(), Some("the service is busy: its queue of commands is full"));
         gate.stop();
         assert_eq!(ask(&commands, credit("c", "x", 1)).as_deref(), Some("the service is closed: it is stopping"));
+    }
+
+    #[tokio::test]
+    async fn a_command_without_an_answer_is_given_up_in_time() {
+        let gate = Arc::new(Gate::new(10));
+        let (commands, mut inbox) = Commands::<Till>::new(1, Duration::from_millis(1), gate.clone());
+        gate.open();
+        let refused = commands.ask(credit("a", "x", 1), None).await.expect_err("nobody handles it");
+        assert_eq!(refused.to_string(), "no answer came within 1ms; it may have been done: send it again as it was");
+        assert!(inbox.recv().await.expect("it is in the queue").is_given_up());
     }
 }

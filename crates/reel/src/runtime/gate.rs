@@ -1,12 +1,13 @@
 //! The gate before the step: whether commands are let in, and what health shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Refused;
 use crate::lanes::LaneState;
+use crate::model::Partition;
 
 /// Whether commands are let in, and why not. It begins closed.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(crate) struct Gate {
     backlog_limit: usize,
     lanes: RwLock<Lanes>,
     held: RwLock<Vec<String>>,
+    projections: RwLock<BTreeMap<&'static str, Option<String>>>,
 }
 
 /// Committed events that wait to be published.
@@ -46,6 +48,7 @@ impl Gate {
             backlog_limit,
             lanes: RwLock::default(),
             held: RwLock::default(),
+            projections: RwLock::default(),
         }
     }
 
@@ -97,6 +100,13 @@ impl Gate {
         *self.lanes.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Lanes { states, waiting };
     }
 
+    /// The lanes of this replica that are open, and not being handed over.
+    pub(crate) fn open_lanes(&self) -> BTreeSet<Partition> {
+        let lanes = self.lanes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let open = lanes.states.iter().filter(|(_, state)| matches!(state, LaneState::Open | LaneState::Reopening));
+        open.map(|(partition, _)| Partition(*partition)).collect()
+    }
+
     pub(crate) fn lanes(&self) -> Lanes {
         self.lanes.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -108,6 +118,15 @@ impl Gate {
 
     pub(crate) fn held(&self) -> Vec<String> {
         self.held.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Why a projection stands, or none where it goes on.
+    pub(crate) fn set_projection(&self, name: &'static str, stands: Option<String>) {
+        self.projections.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name, stands);
+    }
+
+    pub(crate) fn projections(&self) -> BTreeMap<&'static str, Option<String>> {
+        self.projections.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     pub(super) fn check<R: std::error::Error>(&self) -> Result<(), Refused<R>> {

@@ -49,6 +49,7 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Response {
             "stopped": stopped,
         },
         "held_inputs": gate.held(),
+        "projections": gate.projections(),
         "backlog": { "events": gate.backlog().events, "oldest_seconds": gate.backlog().oldest.as_secs_f64() },
     });
     (status, Json(body)).into_response()

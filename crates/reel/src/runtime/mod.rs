@@ -14,4 +14,4 @@ pub use commands::{Commands, Refused};
 pub(crate) use gate::{Backlog, Gate};
 pub use program::main;
 pub use serve::{ServeError, serve};
-pub use settings::{DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings, duration};
+pub use settings::{AccessSettings, DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings, duration};

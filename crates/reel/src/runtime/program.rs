@@ -29,7 +29,7 @@ struct Program<A: App> {
 #[derive(Debug, Subcommand)]
 enum Command<A: App> {
     /// Run the service (the default)
-    Run(Run<A>),
+    Run(Box<Run<A>>),
     /// Make the tables of the database, or bring them up to date
     Migrate(DatabaseSettings),
     /// Make the topic of the service: a journal that keeps everything

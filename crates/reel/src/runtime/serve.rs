@@ -4,23 +4,28 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
 use rdkafka::error::KafkaError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::program::{bad_property, bad_url};
 use super::settings::RunSettings;
 use super::{App, BadSetting, Commands, Edge, Gate, health};
-use crate::database::Sessions;
+use crate::database::{Commits, Sessions};
 use crate::failpoints;
-use crate::http::{self, Problem};
-use crate::kafka::{Intake, Kafka, ReadError, Reader, TopicError};
+use crate::http::{self, Access, Problem, TimeLimits};
+use crate::kafka::{Intake, ReadError, Reader, TopicError};
 use crate::lanes::{Keeper, KeeperStopped};
 use crate::model::{Partitions, Service};
 use crate::outbox::{Publisher, Relay, Wakeup};
+use crate::projection::Projector;
 use crate::replica::{Replica, inputs_of, topic_of};
 use crate::step::{StepInbox, StepLimits, StepLoop, StepStopped};
 
@@ -79,19 +84,31 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
     let kafka = settings.kafka.kafka(name)?;
     let pool = sessions.pool(settings.connections);
     let gate = Arc::new(Gate::new(settings.backlog_limit));
-    let (commands, command_inbox) = Commands::<A::Service>::new(settings.command_limit, gate.clone());
-    let (intake, records) = Intake::start(&kafka).map_err(|error| bad_property(&error))?;
+    let (commands, command_inbox) = Commands::<A::Service>::new(settings.command_limit, settings.command_timeout, gate.clone());
+    let (intake, records) = Intake::start(&kafka.consumer()).map_err(|error| bad_property(&error))?;
     let publisher = Publisher::new(&kafka, name, topic_of::<A::Service>(&kafka)).map_err(|error| bad_property(&error))?;
-    let router = A::router(Edge { commands, database: pool.clone() }, of_service)?.merge(health::router(gate.clone()));
+    let access = settings.access.access()?;
+    if matches!(access, Access::Open) {
+        tracing::warn!("AUTH=off: anybody who reaches this address may do anything");
+    }
+    let stop = CancellationToken::new();
+    let database = sessions.pool(settings.query_connections);
+    let edge = Edge { commands, database, stop: stop.clone(), waiting: Arc::new(Semaphore::new(settings.waiting_limit)) };
+    let (router, api) = A::router(edge, of_service)?.split_for_parts();
+    let document = Json(http::complete(api, name));
+    let health = health::router(gate.clone());
     let router = router
+        .route_layer(from_fn_with_state(access, http::authenticate))
+        .route("/openapi.json", get(async || document))
+        .merge(health.clone())
+        .layer(from_fn_with_state(TimeLimits::default(), http::in_time))
         .layer(DefaultBodyLimit::max(http::LARGEST_BODY))
         .fallback(async || Problem::not_found("there is no such path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
 
-    let stop = CancellationToken::new();
     let listener = TcpListener::bind(settings.http.http_address).await?;
     tracing::info!(address = %listener.local_addr()?, instance = settings.instance_id, "{name} serves HTTP");
-    let http = tokio::spawn(http::serve(listener, router, settings.http_connections, stop.clone()));
+    let http = tokio::spawn(http::serve(listener, router, health, settings.http_connections, stop.clone()));
     tokio::spawn(stop_at_signal(stop.clone(), gate.clone()));
 
     if settings.migrate {
@@ -99,7 +116,7 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
     }
     failpoints::reached(failpoints::START_MIGRATED);
     let reader = Reader::new(kafka.clone());
-    let Some(partitions) = partitions::<A::Service>(&kafka, &reader, &stop).await? else { return Ok(()) };
+    let Some(partitions) = partitions::<A::Service>(&reader, &sessions, &gate, &stop).await? else { return Ok(()) };
     let replica = Arc::new(Replica::<A::Service> {
         instance: settings.instance_id.clone(),
         partitions,
@@ -113,9 +130,19 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
     });
     let (notices, notice_inbox) = mpsc::unbounded_channel();
     let (orders, order_inbox) = mpsc::unbounded_channel();
-    let relay = Relay::start(replica.clone(), sessions.clone(), pool, gate.clone(), notices.clone());
+    let relay = Relay::start(replica.clone(), &sessions, pool, gate.clone(), notices.clone());
+    let mut projectors = JoinSet::new();
+    for projection in A::projections() {
+        let projector = Projector::new(projection, replica.reader.clone(), partitions, sessions.clone(), gate.clone())
+            .map_err(|error| bad_property(&error))?;
+        projectors.spawn(projector.run());
+    }
     let wakeup = Wakeup::start(sessions);
-    let limits = StepLimits { batch: usize::try_from(settings.batch).unwrap_or(usize::MAX), event_bytes: settings.max_event_bytes };
+    let limits = StepLimits {
+        batch: usize::try_from(settings.batch).unwrap_or(usize::MAX),
+        event_bytes: settings.max_event_bytes,
+        commits: if settings.async_commit { Commits::Asynchronous } else { Commits::Durable },
+    };
     let step = StepLoop::new(replica.clone(), gate.clone(), relay.clone(), wakeup, intake, notices.clone(), limits);
     let mut step = tokio::spawn(step.run(StepInbox { orders: order_inbox, records, commands: command_inbox }));
     let keeper = Keeper::new(replica, settings.lease, gate.clone(), orders, relay, notices);
@@ -133,6 +160,7 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
         tracing::warn!("some HTTP requests did not end in time");
     }
     ended?;
+    drop(projectors); // which ends them
     lanes_stop.cancel();
     lanes_ended(keeper.await)?;
     tracing::info!("{name} has stopped");
@@ -179,10 +207,15 @@ async fn migrate_when_it_answers<A: App>(sessions: &Sessions, stop: &Cancellatio
 }
 
 /// Waits until all topics are there, and compares their counts of partitions. `None` where the process is to stop.
-async fn partitions<S: Service>(kafka: &Kafka, reader: &Reader, stop: &CancellationToken) -> Result<Option<Partitions>, ServeError> {
-    let own = topic_of::<S>(kafka);
+async fn partitions<S: Service>(
+    reader: &Reader,
+    sessions: &Sessions,
+    gate: &Gate,
+    stop: &CancellationToken,
+) -> Result<Option<Partitions>, ServeError> {
+    let own = topic_of::<S>(reader.kafka());
     let mut topics = vec![own.clone()];
-    topics.extend(inputs_of::<S>(kafka));
+    topics.extend(inputs_of::<S>(reader.kafka()));
     let mut counts: Vec<(Arc<str>, i32)> = Vec::new();
     let mut said = String::new();
     for topic in topics {
@@ -195,7 +228,7 @@ async fn partitions<S: Service>(kafka: &Kafka, reader: &Reader, stop: &Cancellat
                     counts.push((topic.clone(), count));
                     break;
                 }
-                Ok(None) => format!("waiting for topic {topic}, which does not exist yet: its service makes it by `topics`"),
+                Ok(None) => absent(sessions, &topic, topic == own).await,
                 Err(error @ ReadError::Kafka(_)) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     format!("waiting for kafka: {error}: {cause}")
@@ -204,6 +237,7 @@ async fn partitions<S: Service>(kafka: &Kafka, reader: &Reader, stop: &Cancellat
             };
             if said != waits {
                 tracing::warn!("{waits}");
+                gate.set(Some(waits.clone()));
                 said = waits;
             }
             tokio::select! {
@@ -217,4 +251,20 @@ async fn partitions<S: Service>(kafka: &Kafka, reader: &Reader, stop: &Cancellat
         return Err(ServeError::Partitions { topic: topic.to_string(), found: *found, own: own.to_string(), expected });
     }
     Ok(Partitions::new(expected))
+}
+
+/// What it means that a topic is not there. Where records of it were read or, if it is the own one, written, it is not one that does
+/// not exist yet. A database that does not answer knows of none.
+async fn absent(sessions: &Sessions, topic: &str, own: bool) -> String {
+    let known = "select exists (select from reel.positions where topic = $1 and generation >= 0)
+             or $2 and exists (select from reel.cursors where generation >= 0)";
+    let asked = async {
+        let mut connection = sessions.connect().await?;
+        sqlx::query_scalar::<_, bool>(known).bind(topic).bind(own).fetch_one(&mut connection).await
+    };
+    if asked.await.unwrap_or(false) {
+        format!("THE TOPIC {topic} IS GONE, and was read or written before: nothing runs until it is back as it was")
+    } else {
+        format!("waiting for topic {topic}, which does not exist yet: its service makes it by `topics`")
+    }
 }

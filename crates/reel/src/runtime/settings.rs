@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::BadSetting;
+use crate::http::{Access, Verifier};
 use crate::kafka::Kafka;
 
 /// What stands before the name of an environment variable that sets a property of librdkafka.
@@ -61,6 +63,28 @@ pub struct HttpSettings {
     pub http_address: SocketAddr,
 }
 
+/// Who may ask over HTTP.
+#[derive(Debug, Clone, Args)]
+pub struct AccessSettings {
+    /// A file with the key that signs the bearer tokens (JWT) of requests: a public Ed25519 key in PEM for EdDSA, or a secret of 32
+    /// bytes or more for HS256
+    #[arg(long, env = "TOKEN_KEY_FILE")]
+    token_key_file: Option<PathBuf>,
+    /// The audience that tokens must name; without it, those that name one are refused
+    #[arg(long, env = "TOKEN_AUDIENCE")]
+    token_audience: Option<String>,
+    /// Whether requests need a token; with `off`, anybody who reaches the address may do anything
+    #[arg(long, env = "AUTH", value_enum, default_value_t = Auth::On)]
+    auth: Auth,
+}
+
+/// Whether requests need a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Auth {
+    On,
+    Off,
+}
+
 /// How a service runs.
 #[derive(Debug, Clone, Args)]
 pub struct RunSettings {
@@ -70,6 +94,8 @@ pub struct RunSettings {
     pub(crate) kafka: KafkaSettings,
     #[command(flatten)]
     pub(crate) http: HttpSettings,
+    #[command(flatten)]
+    pub(crate) access: AccessSettings,
     /// The name of this replica, which it keeps across restarts; by default that of the host
     #[arg(long, env = "INSTANCE_ID", default_value_t = hostname())]
     pub instance_id: String,
@@ -85,15 +111,28 @@ pub struct RunSettings {
     /// How many committed events may wait to be published before commands get 503
     #[arg(long, env = "BACKLOG_LIMIT", default_value_t = 100_000)]
     pub backlog_limit: usize,
-    /// How many commands may wait in a replica before further ones get 503
-    #[arg(long, env = "COMMAND_LIMIT", default_value_t = 2_000)]
+    /// How many commands may wait in a replica, besides the batch at work, before further ones get 503
+    #[arg(long, env = "COMMAND_LIMIT", default_value_t = 250)]
     pub command_limit: usize,
-    /// How many connections over HTTP a replica serves at a time; others wait
+    /// How long a command may wait for its answer before it gets 503, as `10s`
+    #[arg(long, env = "COMMAND_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub command_timeout: Duration,
+    /// How many connections over HTTP a replica serves at a time; others get 503, but for health
     #[arg(long, env = "HTTP_CONNECTIONS", default_value_t = 1_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub http_connections: usize,
-    /// How many connections to the database a replica holds
+    /// How many requests may wait for something to happen at a time (streams, `Prefer: wait`), less than there are connections
+    #[arg(long, env = "WAITING_LIMIT", default_value_t = 500)]
+    pub waiting_limit: usize,
+    /// How many connections to the database a replica holds for queries of clients, which so delay no step
+    #[arg(long, env = "QUERY_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub query_connections: u32,
+    /// How many connections to the database a replica holds for its work
     #[arg(long, env = "CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(4..=1_000))]
     pub connections: u32,
+    /// Answer commands before their commits are on the disk. Faster; when the database's server crashes, commands that were answered in
+    /// the last moments (three times wal_writer_delay, 0.6 s) and not published yet are gone. Nothing else is lost or done twice
+    #[arg(long, env = "ASYNC_COMMIT")]
+    pub async_commit: bool,
     /// Migrate the database before anything else
     #[arg(long, env = "MIGRATE")]
     pub migrate: bool,
@@ -118,6 +157,22 @@ impl DatabaseSettings {
             Some(file) => secret("DATABASE_URL_FILE", file),
             None => Ok(self.database_url.clone().unwrap_or_default()),
         }
+    }
+}
+
+impl AccessSettings {
+    /// Whom the edge lets in.
+    pub(crate) fn access(&self) -> Result<Access, BadSetting> {
+        if self.auth == Auth::Off {
+            return Ok(Access::Open);
+        }
+        let bad = |reason| BadSetting { name: "TOKEN_KEY_FILE".into(), reason };
+        let file = self.token_key_file.as_deref();
+        let file =
+            file.ok_or_else(|| bad("it must name the file with the key of bearer tokens; AUTH=off lets anybody in instead".into()))?;
+        let verifier = Verifier::new(&secret("TOKEN_KEY_FILE", file)?, self.token_audience.as_deref());
+        let verifier = verifier.map_err(|reason| bad(format!("cannot use {}: {reason}", file.display())))?;
+        Ok(Access::Tokens(Arc::new(verifier)))
     }
 }
 
@@ -202,6 +257,21 @@ mod tests {
         let settings = DatabaseSettings { database_url: None, database_url_file: Some("/nowhere".into()) };
         let said = settings.url().expect_err("no file").to_string();
         assert!(said.contains("DATABASE_URL_FILE") && said.contains("/nowhere"), "{said}");
+    }
+
+    #[test]
+    fn access_is_open_only_if_that_is_said() {
+        let settings = |auth, key: Option<&Path>| AccessSettings { token_key_file: key.map(Path::to_owned), token_audience: None, auth };
+        assert!(matches!(settings(Auth::Off, None).access(), Ok(Access::Open)));
+        let said = |settings: AccessSettings| settings.access().err().map(|bad| bad.to_string()).unwrap_or_default();
+        assert!(said(settings(Auth::On, None)).contains("AUTH=off"));
+        let short = file("short\n");
+        assert!(said(settings(Auth::On, Some(&short))).contains("5 bytes"));
+        let long = file("a secret of more than thirty-two bytes\n");
+        assert!(matches!(settings(Auth::On, Some(&long)).access(), Ok(Access::Tokens(_))));
+        for file in [short, long] {
+            std::fs::remove_file(file).expect("it is there");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::Work;
 use crate::kafka::Record;
-use crate::lanes::{Grant, OpenLane, Position, Verdict};
+use crate::lanes::{Grant, OpenLane, Position, Reading, Verdict};
 use crate::model::{Message, Partition, Partitions, Service};
 
 /// How long a lane's deadlines wait for its inputs to be read up to where they were at opening.
@@ -30,18 +30,14 @@ pub(super) struct LaneInputs<S: Service> {
 struct Input {
     /// As the database has it.
     stored: Position,
-    /// Behind the last record that is queued.
-    queued: Position,
-    /// Behind the last record read; ahead of what is queued where numbers are missing.
-    reading: Position,
-    held: bool,
+    reading: Reading,
     end_at_opening: i64,
 }
 
 impl<S: Service> LaneInputs<S> {
     pub(super) fn new(lane: OpenLane) -> Self {
         let inputs = lane.positions.into_iter().zip(lane.input_ends).map(|((topic, position), end_at_opening)| {
-            (topic, Input { stored: position, queued: position, reading: position, held: false, end_at_opening })
+            (topic, Input { stored: position, reading: Reading::new(position), end_at_opening })
         });
         let (inputs, queue) = (inputs.collect(), VecDeque::new());
         Self { grant: lane.grant, parked: lane.parked, inputs, queue, begun_at: None, waits_until: None, overflowed: false }
@@ -55,41 +51,14 @@ impl<S: Service> LaneInputs<S> {
     /// Judges a record by the consumer's rule and queues what it asks for.
     pub(super) fn accept(&mut self, record: Record, partitions: Partitions, handled: &HashMap<String, HashSet<&'static str>>) {
         let Some(input) = self.inputs.get_mut(&record.topic) else { return };
-        if record.offset < input.reading.next_offset {
-            return;
-        }
-        let verdict = input.reading.judge(&record);
-        let expected = input.reading.next_seq;
-        input.reading = input.reading.after(record.offset, record.envelope.as_ref().ok(), &verdict);
-        let after = input.reading;
-        if !matches!(verdict, Verdict::Gap { .. }) && (!input.held || verdict == Verdict::Apply) {
-            input.queued = after;
-        }
-        let queued = input.queued;
+        let Some(verdict) = input.reading.read(&record) else { return };
+        // Where the input is held the position stays, but the write is fenced all the same.
+        let (after, held) = (input.reading.sound(), input.reading.is_held());
         match verdict {
-            Verdict::Gap { found } => {
-                if !input.held {
-                    let (topic, partition, offset) = (&record.topic, record.partition, record.offset);
-                    tracing::error!(%topic, %partition, offset, expected, found, "numbers are missing: the input is held until its owner sends them");
-                }
-                input.held = true;
-            }
-            Verdict::Apply => {
-                if input.held {
-                    tracing::info!(topic = %record.topic, partition = %record.partition, expected, "the missing numbers have come");
-                }
-                input.held = false;
-                self.queue(record, after, partitions, handled);
-            }
-            Verdict::Opened | Verdict::Duplicate | Verdict::Stale => {
-                if !input.held {
-                    self.pass(record.topic, record.partition, after);
-                }
-            }
-            Verdict::Malformed(reason) => {
-                // Where the input is held, the position stays, but the write is fenced all the same.
-                self.queue.push_back(Work::Malformed { record, reason, after: queued });
-            }
+            Verdict::Apply => self.queue(record, after, partitions, handled),
+            Verdict::Malformed(reason) => self.queue.push_back(Work::Malformed { record, reason, after }),
+            Verdict::Opened | Verdict::Duplicate | Verdict::Stale if !held => self.pass(record.topic, record.partition, after),
+            Verdict::Opened | Verdict::Duplicate | Verdict::Stale | Verdict::Gap { .. } => {}
         }
     }
 
@@ -164,20 +133,20 @@ impl<S: Service> LaneInputs<S> {
 
     /// Whether deadlines may fire: what lay in the inputs at opening was handled. Held inputs do not count.
     pub(super) fn caught_up(&self) -> bool {
-        let reached = |input: &Input| input.held || input.stored.next_offset >= input.end_at_opening;
+        let reached = |input: &Input| input.reading.is_held() || input.stored.next_offset >= input.end_at_opening;
         self.begun_at.is_some_and(|at| at.elapsed() > CATCH_UP_AT_MOST)
             || (self.queue.iter().all(|work| !work.is_effective())
-                && self.inputs.values().all(|input| reached(input) || input.reading.next_offset >= input.end_at_opening))
+                && self.inputs.values().all(|input| reached(input) || input.reading.next_offset() >= input.end_at_opening))
     }
 
     /// The inputs that wait for missing numbers.
     pub(super) fn held(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.inputs.iter().filter(|(_, input)| input.held).map(|(topic, _)| topic)
+        self.inputs.iter().filter(|(_, input)| input.reading.is_held()).map(|(topic, _)| topic)
     }
 
     /// From where each input is read on, behind what is queued.
     pub(super) fn reading_from(&self) -> impl Iterator<Item = (Arc<str>, i64)> {
-        self.inputs.iter().map(|(topic, input)| (topic.clone(), input.reading.next_offset))
+        self.inputs.iter().map(|(topic, input)| (topic.clone(), input.reading.next_offset()))
     }
 
     /// Where each input stands.

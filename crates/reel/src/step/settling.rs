@@ -42,7 +42,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             }
             let impatient = self.locked_at.is_some_and(|at| at.elapsed() < IMPATIENT_FOR);
             let manner = Manner { poisoned: poisoned.as_deref(), impatient, max_event_bytes: self.max_event_bytes };
-            match transaction::run(&self.replica, &self.lanes, &part, manner).await {
+            match transaction::run(&mut self.connection, &self.replica, &self.lanes, &part, manner).await {
                 Ok(done) => {
                     failpoints::reached(failpoints::STEP_AFTER_COMMIT);
                     self.committed(part, done);
@@ -149,10 +149,10 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     /// After a lost connection: reads which positions the database has, so that nothing is done twice.
     pub(super) async fn resolve(&mut self) -> bool {
         let read = async {
-            let mut connection = self.replica.pool.acquire().await?;
+            let connection = self.connection.get().await?;
             let grants: Vec<_> = self.lanes.values().map(|lane| lane.grant.clone()).collect();
             let partitions: Vec<i32> = grants.iter().map(|grant| grant.partition.0).collect();
-            let parked = dead_letters::parked_in(&mut connection, &partitions).await?;
+            let parked = dead_letters::parked_in(&mut *connection, &partitions).await?;
             let rows = sqlx::query_as::<_, (String, i32, i64, i64, i64, Option<Uuid>)>(
                 "select topic, position.partition, next_offset, next_seq, generation, opened_id
                  from reel.positions as position
@@ -171,6 +171,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         let (rows, parked) = match tokio::time::timeout(ANSWER_AT_MOST, read).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(read) => read,
             Err(error) => {
+                self.connection.lose();
                 tracing::debug!(error = %error, "the database does not answer yet");
                 tokio::time::sleep(self.pauses.next()).await;
                 return false;

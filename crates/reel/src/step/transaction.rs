@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use super::batch::{Answers, Handled, Handling, Work, handle};
 use super::inputs::LaneInputs;
 use super::{Stored, Unloaded, load, save};
-use crate::database::Failure;
+use crate::database::{Failure, Kept};
 use crate::failpoints::{self, Bug, planted};
 use crate::lanes::Position;
 use crate::model::{Ask, Partition, Service, Timestamp};
@@ -67,19 +67,18 @@ const SILENT_AT_MOST: Duration = Duration::from_secs(30);
 
 /// Runs a batch.
 pub(super) async fn run<S: Service<State: Stored>>(
+    connection: &mut Kept,
     replica: &Replica<S>,
     lanes: &HashMap<Partition, LaneInputs<S>>,
     batch: &[Work<S>],
     manner: Manner<'_>,
 ) -> Result<Done<S>, Failed> {
-    let mut connection = replica.pool.acquire().await?;
-    match tokio::time::timeout(SILENT_AT_MOST, run_on(&mut connection, replica, lanes, batch, manner)).await {
-        Ok(ran) => ran,
-        Err(_) => {
-            connection.close_on_drop();
-            Err(Failed::Lost(sqlx::Error::PoolTimedOut))
-        }
+    let ran = tokio::time::timeout(SILENT_AT_MOST, run_on(connection.get().await?, replica, lanes, batch, manner)).await;
+    let ran = ran.unwrap_or(Err(Failed::Lost(sqlx::Error::PoolTimedOut)));
+    if matches!(ran, Err(Failed::Lost(_))) {
+        connection.lose();
     }
+    ran
 }
 
 async fn run_on<S: Service<State: Stored>>(

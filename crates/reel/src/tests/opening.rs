@@ -153,6 +153,18 @@ async fn an_own_topic_made_anew_stops_the_lane() {
 }
 
 #[tokio::test]
+async fn an_own_topic_that_is_gone_is_not_taken_for_one_that_does_not_exist_yet() {
+    let (fixture, _) = opened("gone").await;
+    devstack::topics::delete_with_prefix(&fixture.kafka.brokers, &fixture.kafka.prefix).await.expect("deleted");
+    devstack::wait::until(Duration::from_secs(60), "the topic to be gone", || async {
+        let opened = open_lane(&fixture).await.1;
+        Ok(matches!(opened, Err(OpeningError::Gone { topic }) if *topic == *fixture.replica.topic).then_some(()))
+    })
+    .await
+    .expect("gone");
+}
+
+#[tokio::test]
 async fn an_own_topic_that_lost_its_end_stops_the_lane_although_it_has_grown_again() {
     let (fixture, owner) = opened("cut").await;
     send(&fixture, owner.generation, &[numbered(&fixture, 0, 0, None), numbered(&fixture, 2, 2, None)]).await;

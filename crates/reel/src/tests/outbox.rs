@@ -1,14 +1,30 @@
-//! The outbox: numbers that follow each other in the order of the commits.
+//! The outbox: numbers that follow each other in the order of the commits, and a cursor that follows the acks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::till::Fixture;
-use crate::model::Partition;
-use crate::outbox::{Draft, number, read};
+use super::till::{Fixture, Till};
+use crate::kafka::Kafka;
+use crate::model::{Partition, Service};
+use crate::outbox::{Draft, Outlet, Publisher, Relay, RelayLane, number, read};
+use crate::runtime::Gate;
 use crate::wire::Traced;
+
+/// Where no broker is.
+const NOWHERE: &str = "127.0.0.1:1";
+
+/// A publisher alone.
+struct Alone(Publisher);
+
+impl Outlet for Alone {
+    fn publisher(&self) -> &Publisher {
+        &self.0
+    }
+}
 
 fn draft(partition: i32) -> Draft {
     Draft {
@@ -93,4 +109,24 @@ async fn decisions_are_numbered_in_a_valid_serial_order() {
     let second = number(&mut connection, vec![draft(0)]).await.expect("number").expect("open");
     let order: Vec<_> = first.iter().chain(&second).filter_map(|event| event.envelope.decided).collect();
     assert!(order.is_sorted() && order.len() == 3, "{order:?}");
+}
+
+#[tokio::test]
+async fn the_cursor_does_not_move_before_the_broker_has_acked() {
+    let fixture = Fixture::open("unacked").await;
+    let grant = fixture.take(Partition(0)).await;
+    number(&mut fixture.connection().await, vec![draft(0), draft(0)]).await.expect("number").expect("open");
+    let (replica, nowhere) = (fixture.replica.clone(), Kafka { brokers: NOWHERE.to_owned(), ..fixture.kafka.clone() });
+    let outlet = Arc::new(Alone(Publisher::new(&nowhere, Till::NAME, replica.topic.clone()).expect("publisher")));
+    let (notices, _inbox) = mpsc::unbounded_channel();
+    let relay = Relay::start(outlet.clone(), &replica.sessions, replica.pool.clone(), Arc::new(Gate::new(1_000)), notices);
+    relay.join(RelayLane { grant: grant.clone(), generation: 0, next_seq: 0 });
+    devstack::wait::until(Duration::from_secs(20), "both records to be handed over", || async {
+        Ok((outlet.0.in_flight() == 2).then_some(()))
+    })
+    .await
+    .expect("sent");
+    // Until it leaves, the lane has many turns to write its cursor.
+    relay.leave(grant.partition, grant.token, true).await.expect("left");
+    assert_eq!(fixture.count("select seq from reel.cursors where partition = 0").await, 0);
 }

@@ -19,6 +19,14 @@ async fn plan(fixture: &Fixture, sql: &str) -> String {
 }
 
 #[tokio::test]
+async fn what_is_due_is_found_without_looking_at_what_is_not() {
+    let fixture = Fixture::closed("due").await;
+    let plan = plan(&fixture, crate::deadlines::DUE).await;
+    let condition = plan.lines().find(|line| line.contains("Index Cond")).unwrap_or_default();
+    assert!(condition.contains("due_at <="), "the time is no condition of the index:\n{plan}");
+}
+
+#[tokio::test]
 async fn statements_that_matter_use_their_index() {
     let fixture = Fixture::closed("plans").await;
     for (statement, index) in [

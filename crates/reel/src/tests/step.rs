@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::till::{Credit, Fixture, IMPOSSIBLE, PANICS, POISON, Paid, Till, UNDECLARED, credit};
+use crate::database::Commits;
 use crate::kafka::{Intake, Record};
 use crate::lanes::{Grant, OpenLane, Position};
 use crate::model::Partition;
@@ -33,15 +35,15 @@ impl Running {
     fn on(fixture: Fixture) -> Self {
         let gate = Arc::new(Gate::new(1_000));
         gate.open();
-        let (commands, command_inbox) = Commands::new(100, gate.clone());
+        let (commands, command_inbox) = Commands::new(100, Duration::from_secs(60), gate.clone());
         let (notices, _) = mpsc::unbounded_channel();
         let (orders, order_inbox) = mpsc::unbounded_channel();
         let (records, record_inbox) = mpsc::channel(10);
         let replica = fixture.replica.clone();
-        let relay = Relay::start(replica.clone(), replica.sessions.clone(), replica.pool.clone(), gate.clone(), notices.clone());
+        let relay = Relay::start(replica.clone(), &replica.sessions, replica.pool.clone(), gate.clone(), notices.clone());
         let wakeup = Wakeup::start(replica.sessions.clone());
-        let (intake, _) = Intake::start(&fixture.kafka).expect("intake");
-        let limits = StepLimits { batch: 100, event_bytes: 10_000 };
+        let (intake, _) = Intake::start(&fixture.kafka.consumer()).expect("intake");
+        let limits = StepLimits { batch: 100, event_bytes: 10_000, commits: Commits::Durable };
         let step = StepLoop::new(replica, gate, relay, wakeup, intake, notices, limits);
         let task = tokio::spawn(step.run(StepInbox { orders: order_inbox, records: record_inbox, commands: command_inbox }));
         Self { fixture, commands, records, orders, task, next: HashMap::new() }

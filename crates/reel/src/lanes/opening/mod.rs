@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Grant, Position, Verdict};
 use crate::dead_letters;
-use crate::kafka::{ReadError, Record};
+use crate::kafka::{ReadError, Reader, Record};
 use crate::model::{Partition, Service};
 use crate::replica::Replica;
 use crate::step::Stored;
@@ -45,6 +45,9 @@ pub(crate) enum OpeningError {
     /// Going on would lose or double something: an operator has to look.
     #[error("the lane is stopped: {0}")]
     Stopped(String),
+    /// A topic that we have read or written is not there. It is waited for, since Kafka may only not know it for the moment.
+    #[error("{topic} is gone, and was read or written before: the lane goes on when it is back as it was, and skips nothing")]
+    Gone { topic: String },
     #[error("the database does not answer")]
     Database(#[from] sqlx::Error),
     #[error("kafka does not answer")]
@@ -58,7 +61,7 @@ pub(crate) async fn open<S: Service<State: Stored>>(replica: &Replica<S>, grant:
     let partition = grant.partition;
     // Connections are borrowed for each use: an opening may wait long for Kafka, and the step needs them.
     let mut cursor = cursor(&mut *replica.pool.acquire().await?, grant).await?;
-    cursor.opened_id = same_topic(replica, &replica.topic, partition, &cursor).await?;
+    cursor.opened_id = same_topic(&replica.reader, &replica.topic, partition, &cursor).await?;
     same_end(replica, partition, &cursor).await?;
 
     let (generation, opened_id) = replica.publisher.open(partition, &replica.instance).await?;
@@ -90,14 +93,8 @@ pub(crate) async fn open<S: Service<State: Stored>>(replica: &Replica<S>, grant:
     let mut positions = positions::<S>(replica, &mut *replica.pool.acquire().await?, grant).await?;
     let mut input_ends = Vec::new();
     for (topic, position) in &mut positions {
-        position.opened_id = same_topic(replica, topic, partition, position).await?;
-        let (first, end) = replica.reader.watermarks(topic, partition).await?;
-        if !(first..=end).contains(&position.next_offset) {
-            let next = position.next_offset;
-            return Err(OpeningError::Stopped(format!(
-                "{topic}/{partition} holds {first} to {end}, and {next} is to be read: records are lost"
-            )));
-        }
+        let (opened_id, end) = sound_input(&replica.reader, topic, partition, position).await?;
+        position.opened_id = opened_id;
         input_ends.push(end);
     }
     let parked = dead_letters::parked_keys(&mut *replica.pool.acquire().await?, &[partition.0]).await?;
@@ -141,18 +138,31 @@ async fn positions<S: Service>(
     Ok(positions)
 }
 
-/// Reads back the record at the generation's offset: if it is not the `reel.opened` that was read there, the topic was
-/// made anew. Returns that record's id.
-async fn same_topic<S: Service>(
-    replica: &Replica<S>,
+/// Whether an input still is what was read of it, and goes on behind it. Returns the id of its last `reel.opened`, and where it ends.
+pub(crate) async fn sound_input(
+    reader: &Reader,
     topic: &str,
     partition: Partition,
     position: &Position,
-) -> Result<Option<Uuid>, OpeningError> {
+) -> Result<(Option<Uuid>, i64), OpeningError> {
+    let opened_id = same_topic(reader, topic, partition, position).await?;
+    let (first, end) = reader.watermarks(topic, partition).await?;
+    if !(first..=end).contains(&position.next_offset) {
+        let next = position.next_offset;
+        return Err(OpeningError::Stopped(format!(
+            "{topic}/{partition} holds {first} to {end}, and {next} is to be read: records are lost"
+        )));
+    }
+    Ok((opened_id, end))
+}
+
+/// Reads back the record at the generation's offset: if it is not the `reel.opened` that was read there, the topic was
+/// made anew. Returns that record's id.
+async fn same_topic(reader: &Reader, topic: &str, partition: Partition, position: &Position) -> Result<Option<Uuid>, OpeningError> {
     if position.generation < 0 {
         return Ok(None);
     }
-    let record = replica.reader.at(topic, partition, position.generation).await?;
+    let record = reader.at(topic, partition, position.generation).await.map_err(OpeningError::of_known)?;
     let opened = record.as_ref().and_then(Record::opened_id);
     match (opened, position.opened_id) {
         (Some(found), Some(known)) if found == known => Ok(Some(found)),
@@ -171,7 +181,7 @@ async fn same_end<S: Service>(replica: &Replica<S>, partition: Partition, cursor
     if last <= cursor.generation {
         return Ok(()); // the `reel.opened` itself
     }
-    let record = replica.reader.at(&replica.topic, partition, last).await?;
+    let record = replica.reader.at(&replica.topic, partition, last).await.map_err(OpeningError::of_known)?;
     let found = record.as_ref().and_then(|record| record.envelope.as_ref().ok());
     let (number, generation) = (cursor.next_seq - 1, cursor.generation);
     if found.is_some_and(|envelope| (envelope.number, envelope.generation) == (Some(number), Some(generation))) {
@@ -191,6 +201,16 @@ impl Record {
     fn opened_id(&self) -> Option<Uuid> {
         let envelope = self.envelope.as_ref().ok()?;
         (envelope.name == Opened::NAME && envelope.number.is_none()).then_some(envelope.id)
+    }
+}
+
+impl OpeningError {
+    /// Of a topic whose records are known.
+    fn of_known(error: ReadError) -> Self {
+        match error {
+            ReadError::NoTopic { topic, .. } => Self::Gone { topic },
+            other => other.into(),
+        }
     }
 }
 

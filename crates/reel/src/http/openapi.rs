@@ -1,0 +1,136 @@
+//! The document of an HTTP edge: OpenAPI 3.1, made from its handlers and completed with what all edges share.
+
+use std::borrow::Cow;
+
+use axum::http::StatusCode;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, ContentBuilder, HeaderBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::Problem;
+
+const TOKEN: &str = "token";
+const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// Completes the document of a service: what it is, the tokens that it takes, and the errors that come before any handler or are those
+/// of all commands.
+pub(crate) fn complete(mut api: OpenApi, service: &str) -> OpenApi {
+    api.info.title = format!("The {service} service");
+    api.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    api.info.description = Some("Errors are problems (RFC 9457). Commands may be sent again under the same Idempotency-Key.".into());
+    api.info.license = None;
+    let components = api.components.get_or_insert_with(Components::new);
+    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
+    api.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, [])]);
+    for PathItem { get, post, .. } in api.paths.paths.values_mut() {
+        for operation in [get.as_mut(), post.as_mut()].into_iter().flatten() {
+            add(operation, StatusCode::UNAUTHORIZED, "There is no token, or it is not good.");
+            if operation.parameters.is_some() || operation.request_body.is_some() {
+                add(operation, StatusCode::BAD_REQUEST, "Something in the request is not allowed; `field` names it.");
+            }
+            if operation.request_body.is_some() {
+                add(operation, StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time; nothing was done.");
+                add(operation, StatusCode::PAYLOAD_TOO_LARGE, "The body, or the event that would follow from it, is too large.");
+                add(operation, StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is not sent as application/json.");
+            }
+        }
+        if let Some(command) = post {
+            add(command, StatusCode::INTERNAL_SERVER_ERROR, "It failed here. It may be sent again; nothing is done twice.");
+            add(command, StatusCode::SERVICE_UNAVAILABLE, "It is not taken now: try again after `Retry-After` seconds.");
+        }
+        [get.as_mut(), post.as_mut()].into_iter().flatten().for_each(add_headers);
+    }
+    api
+}
+
+fn add(operation: &mut Operation, status: StatusCode, description: &str) {
+    let response = || RefOr::T(response(description));
+    operation.responses.responses.entry(status.as_str().to_owned()).or_insert_with(response);
+}
+
+fn response(description: &str) -> Response {
+    let problem = Ref::from_schema_name(Problem::name());
+    ResponseBuilder::new().description(description).content(PROBLEM_TYPE, ContentBuilder::new().schema(Some(problem)).build()).build()
+}
+
+/// Names the headers that come with a status, whoever documented it.
+fn add_headers(operation: &mut Operation) {
+    for (status, name, description) in [
+        (StatusCode::UNAUTHORIZED, "WWW-Authenticate", "`Bearer`, and what is wrong with the token, if there was one (RFC 6750)."),
+        (StatusCode::FORBIDDEN, "WWW-Authenticate", "`Bearer`, and the scope that a token would need (RFC 6750)."),
+        (StatusCode::SERVICE_UNAVAILABLE, "Retry-After", "After how many seconds to try again."),
+    ] {
+        if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status.as_str()) {
+            let header = HeaderBuilder::new().description(Some(description)).build();
+            response.headers.insert(name.to_owned(), header.into());
+        }
+    }
+}
+
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Problem")
+    }
+}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        let text = |description: &str, example: &str| {
+            ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).description(Some(description)).examples([example]).build()
+        };
+        let status =
+            ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).description(Some("The HTTP status.")).examples([400]);
+        let problem = ObjectBuilder::new()
+            .description(Some("An error (RFC 9457)."))
+            .property("type", text("What kind of problem; stable.", "/problems/invalid-request"))
+            .property("title", text("What it is, for people.", "The request is not valid"))
+            .property("status", status.build())
+            .property("detail", text("What is wrong here, and what is allowed.", "a quantity is 1 to 1000000, not 0"))
+            .property("field", text("What in the request is wrong, where it is one thing.", "lines[0].quantity"));
+        let required = ["type", "title", "status", "detail"];
+        RefOr::T(required.into_iter().fold(problem, ObjectBuilder::required).build().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use utoipa_axum::router::OpenApiRouter;
+    use utoipa_axum::routes;
+
+    use super::*;
+
+    #[derive(ToSchema)]
+    #[allow(dead_code, reason = "its fields are read by the derived schema alone")]
+    struct Thing {
+        name: String,
+    }
+
+    #[utoipa::path(get, path = "/things", responses((status = 200, body = [Thing])))]
+    async fn list() {}
+
+    #[utoipa::path(post, path = "/things", request_body = Thing, responses((status = 201, body = Thing), (status = 413, description = "own")))]
+    async fn make() {}
+
+    fn statuses(document: &Value, method: &str) -> Vec<String> {
+        document["paths"]["/things"][method]["responses"].as_object().into_iter().flatten().map(|(status, _)| status.clone()).collect()
+    }
+
+    #[test]
+    fn what_all_edges_share_is_added_to_what_handlers_say() {
+        let (_, api): (axum::Router, _) = OpenApiRouter::new().routes(routes!(list, make)).split_for_parts();
+        let document = serde_json::to_value(complete(api, "thing")).expect("it is JSON");
+        assert_eq!(document["openapi"], "3.1.0");
+        assert_eq!(statuses(&document, "get"), ["200", "401"]);
+        assert_eq!(statuses(&document, "post"), ["201", "400", "401", "408", "413", "415", "500", "503"]);
+        assert_eq!(document["paths"]["/things"]["post"]["responses"]["413"]["description"], "own");
+        let headers = |status: &str| document["paths"]["/things"]["post"]["responses"][status]["headers"].clone();
+        assert!(headers("401")["WWW-Authenticate"].is_object() && headers("503")["Retry-After"].is_object() && headers("413").is_null());
+        assert_eq!(document["security"], json!([{"token": []}]));
+        assert!(document["components"]["schemas"]["Problem"]["properties"]["field"].is_object());
+    }
+}

@@ -1,0 +1,184 @@
+//! Docker does to containers what happens to machines, while orders arrive all the time. After each fault the audit is clean.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use container_tests::{Deployment, Load};
+use devstack::docker::{docker, kill, stop};
+use devstack::tell;
+use orderctl::system::Service;
+use serde_json::Value;
+
+const LANES: i64 = 12;
+/// `LEASE`, which the compose file leaves as it is.
+const LEASE_SECONDS: f64 = 5.0;
+/// A service answers a command in 10 s (`COMMAND_TIMEOUT`), if only by 503.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+/// So many orders show that they are taken.
+const SOME: usize = 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    RollingRestart,
+    ReplicaKilled,
+    ReplicaPaused,
+    ReplicaCutOff,
+    PostgresKilled,
+    PostgresPaused,
+    PostgresCutOff,
+    KafkaKilled,
+    KafkaPaused,
+    KafkaCutOff,
+}
+
+const FAULTS: [Fault; 10] = [
+    Fault::RollingRestart,
+    Fault::ReplicaKilled,
+    Fault::ReplicaPaused,
+    Fault::ReplicaCutOff,
+    Fault::PostgresKilled,
+    Fault::PostgresPaused,
+    Fault::PostgresCutOff,
+    Fault::KafkaKilled,
+    Fault::KafkaPaused,
+    Fault::KafkaCutOff,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_restarted_killed_paused_or_cut_off_the_audit_is_clean() -> Result<()> {
+    let name = "whatever_is_restarted_killed_paused_or_cut_off_the_audit_is_clean";
+    Deployment::test(name, &[], every_fault).await
+}
+
+async fn every_fault(deployment: &Deployment) -> Result<()> {
+    deployment.fill().await?;
+    let mut acknowledged = 0;
+    for fault in FAULTS {
+        // Whoever is restarted in turn leaves nobody without an answer; a client of what is killed, paused or cut off asks again.
+        let client = deployment.client();
+        let client = if fault == Fault::RollingRestart { client.failing_after_silence_of(ANSWERED_WITHIN) } else { client };
+        let load = Load::start(&client, &format!("{fault:?}"));
+        load.goes_on(SOME).await?;
+        strike(deployment, fault, &load).await.with_context(|| format!("{fault:?}"))?;
+        load.goes_on(SOME).await?;
+        let orders = load.end().await.with_context(|| format!("{fault:?}"))?;
+        acknowledged += orders.len() as u64;
+        let figures = deployment.ends_well().await.with_context(|| format!("{fault:?}"))?;
+        tell(&format!("{fault:?}: {} orders were acknowledged meanwhile; audit ok", orders.len()));
+        ensure!(figures.orders == acknowledged && figures.confirmed == acknowledged, "{fault:?}: {acknowledged} acknowledged, {figures:?}");
+    }
+    Ok(())
+}
+
+async fn strike(deployment: &Deployment, fault: Fault, load: &Load) -> Result<()> {
+    let [order_1, payment_1, inventory_1] = ["order-1", "payment-1", "inventory-1"].map(|service| deployment.container(service));
+    let [postgres, kafka] = ["postgres", "kafka"].map(|service| deployment.container(service));
+    match fault {
+        Fault::RollingRestart => {
+            for (nth, replica) in [(1, "order-1"), (2, "order-2")] {
+                let replica = deployment.container(replica);
+                let code = stop(&replica).await?;
+                ensure!(code == 0, "{replica} ended with {code}");
+                docker(&["start", &replica]).await?.success()?;
+                deployment.until_health(Service::Order, nth, "the replica is back", is_ready).await?;
+                load.goes_on(SOME).await?;
+            }
+        }
+        Fault::ReplicaKilled => {
+            kill(&order_1).await?;
+            has_all_lanes(deployment, Service::Order, 2).await?;
+            load.goes_on(SOME).await?;
+            docker(&["start", &order_1]).await?.success()?;
+            has_lanes_again(deployment, Service::Order, 1).await?;
+        }
+        Fault::ReplicaPaused => {
+            docker(&["pause", &payment_1]).await?.success()?;
+            has_all_lanes(deployment, Service::Payment, 2).await?; // so the lease has passed
+            docker(&["unpause", &payment_1]).await?.success()?;
+            has_lanes_again(deployment, Service::Payment, 1).await?;
+        }
+        Fault::ReplicaCutOff => {
+            cut(deployment, &inventory_1).await?;
+            has_all_lanes(deployment, Service::Inventory, 2).await?;
+            join(deployment, &inventory_1, "inventory-1").await?;
+            has_lanes_again(deployment, Service::Inventory, 1).await?;
+        }
+        Fault::PostgresKilled => {
+            kill(&postgres).await?;
+            is_closed_for(deployment, Duration::ZERO).await?;
+            docker(&["start", &postgres]).await?.success()?;
+            is_open_again(deployment).await?;
+        }
+        Fault::PostgresPaused => {
+            docker(&["pause", &postgres]).await?.success()?;
+            is_closed_for(deployment, Duration::from_secs_f64(LEASE_SECONDS)).await?;
+            docker(&["unpause", &postgres]).await?.success()?;
+            is_open_again(deployment).await?;
+        }
+        Fault::PostgresCutOff => {
+            cut(deployment, &postgres).await?;
+            is_closed_for(deployment, Duration::ZERO).await?;
+            join(deployment, &postgres, "postgres").await?;
+            is_open_again(deployment).await?;
+        }
+        Fault::KafkaKilled => {
+            kill(&kafka).await?;
+            commands_are_taken_all_the_same(deployment, load, 0.0).await?;
+            docker(&["start", &kafka]).await?.success()?;
+        }
+        Fault::KafkaPaused => {
+            docker(&["pause", &kafka]).await?.success()?;
+            commands_are_taken_all_the_same(deployment, load, LEASE_SECONDS).await?;
+            docker(&["unpause", &kafka]).await?.success()?;
+        }
+        Fault::KafkaCutOff => {
+            cut(deployment, &kafka).await?;
+            commands_are_taken_all_the_same(deployment, load, 0.0).await?;
+            join(deployment, &kafka, "kafka").await?;
+        }
+    }
+    Ok(())
+}
+
+fn is_ready(health: &Value) -> bool {
+    health["ready"] == true
+}
+
+fn open_lanes(health: &Value) -> i64 {
+    health["lanes"]["open"].as_i64().unwrap_or(0)
+}
+
+async fn has_all_lanes(deployment: &Deployment, service: Service, nth: usize) -> Result<()> {
+    deployment.until_health(service, nth, "the other has all lanes", |health| open_lanes(health) == LANES).await
+}
+
+async fn has_lanes_again(deployment: &Deployment, service: Service, nth: usize) -> Result<()> {
+    deployment.until_health(service, nth, "the replica is back", |health| open_lanes(health) > 0).await
+}
+
+/// Waits until order is closed, and at least so long.
+async fn is_closed_for(deployment: &Deployment, at_least: Duration) -> Result<()> {
+    let begun = Instant::now();
+    let closed = |health: &Value| health["ready"] == false && begun.elapsed() >= at_least;
+    deployment.until_health(Service::Order, 1, "the replica is not ready", closed).await
+}
+
+async fn is_open_again(deployment: &Deployment) -> Result<()> {
+    deployment.until_health(Service::Order, 1, "the replica is ready again", is_ready).await
+}
+
+/// Waits until an event has waited so long to be published.
+async fn commands_are_taken_all_the_same(deployment: &Deployment, load: &Load, seconds: f64) -> Result<()> {
+    let waiting =
+        |health: &Value| health["backlog"]["events"].as_i64() > Some(0) && health["backlog"]["oldest_seconds"].as_f64() >= Some(seconds);
+    deployment.until_health(Service::Order, 1, "events wait to be published", waiting).await?;
+    load.goes_on(SOME).await
+}
+
+async fn cut(deployment: &Deployment, container: &str) -> Result<()> {
+    docker(&["network", "disconnect", &deployment.compose().network(), container]).await?.success().map(drop)
+}
+
+async fn join(deployment: &Deployment, container: &str, alias: &str) -> Result<()> {
+    docker(&["network", "connect", "--alias", alias, &deployment.compose().network(), container]).await?.success().map(drop)
+}

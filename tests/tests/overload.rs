@@ -1,0 +1,71 @@
+//! More than a service can take, and clients that take their time.
+
+use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
+use orderctl::system::{Service, SystemOptions};
+use reqwest::StatusCode;
+use saga_tests::Shop;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+/// One replica of each service.
+async fn alone(change: impl FnOnce(&mut SystemOptions)) -> Result<Shop> {
+    let mut shop = Shop::prepared(change).await?;
+    shop.replicas = shop.system.start_all(1).await?;
+    shop.fill().await?;
+    Ok(shop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_commands_than_are_taken_get_503_and_nothing_of_them_is_stored() -> Result<()> {
+    const ORDERS: u64 = 200;
+    let shop = alone(|options| options.env.push(("COMMAND_LIMIT".into(), "4".into()))).await?;
+    let order = shop.replica("order-1");
+    let keys: Vec<String> = (0..ORDERS).map(|nth| format!("load-{nth}")).collect();
+    let answers = try_join_all(keys.iter().map(|key| shop.ask_once(order, key))).await?;
+    let mut taken = 0;
+    for answer in answers {
+        if answer.status() == StatusCode::CREATED {
+            taken += 1;
+            continue;
+        }
+        ensure!(answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key("retry-after"), "{answer:?}");
+        let problem: Value = answer.json().await?;
+        ensure!(problem["detail"].as_str().is_some_and(|detail| detail.contains("queue of commands is full")), "{problem}");
+    }
+    ensure!((1..ORDERS).contains(&taken), "{taken} of {ORDERS} were taken");
+    let stored = u64::try_from(shop.count(Service::Order, "select count(*) from orders").await?)?;
+    ensure!(stored == taken, "{taken} were taken, {stored} are stored");
+
+    for key in &keys {
+        shop.client.place("ann", &[("COFFEE", 1)], key).await?.order_id()?;
+    }
+    ensure!(shop.ends_well().await?.confirmed == ORDERS, "sent again with their keys, all are there once");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_send_half_or_read_nothing_hold_no_transaction_and_delay_nobody() -> Result<()> {
+    let shop = alone(|_| {}).await?;
+    let (address, token) = (shop.replica("order-1").url().trim_start_matches("http://").to_owned(), shop.token());
+    let head = format!(
+        "POST /orders HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {token}\r\nidempotency-key: half\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{{"
+    );
+    let list = format!("GET /orders?limit=100 HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {token}\r\n\r\n").repeat(200);
+    let mut held = Vec::new();
+    for sent in ["POST /orders HTTP/1.1\r\nhost", &head, &list] {
+        for _ in 0..20 {
+            let mut client = TcpStream::connect(&address).await?;
+            client.write_all(sent.as_bytes()).await?;
+            held.push(client);
+        }
+    }
+    shop.order("among-them", 20).await?;
+    ensure!(shop.ends_well().await?.confirmed == 20);
+    let long = "select count(*) from pg_stat_activity
+                where datname = current_database() and xact_start < clock_timestamp() - interval '1 second'";
+    ensure!(shop.count(Service::Order, long).await? == 0, "no transaction waits for a client");
+    ensure!(held.len() == 60);
+    Ok(())
+}

@@ -136,7 +136,11 @@ async fn every_status_of_every_route_is_real_and_no_other_is_met() -> Result<()>
 
     let placed = shop.order("settled", 1).await?[0].to_string();
     let path = format!("/orders/{placed}");
-    eventually("the order to be confirmed", || async { Ok(shop.client.get(Order, &path).await?.json["status"] == "confirmed") }).await?;
+    eventually("the order to be confirmed, and its timeline to know it", || async {
+        let order = shop.client.get(Order, &path).await?.json;
+        Ok(order["status"] == "confirmed" && order["timeline"].as_array().is_some_and(|timeline| timeline.len() == 4))
+    })
+    .await?;
     // Nobody has no account: it is cancelled by hand, if not for that.
     let cancelled = shop.client.place("nobody", &[("COFFEE", 1)], "cancelled").await?.order_id()?.to_string();
 

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use orderctl::system::{Service, SystemOptions};
 use reqwest::StatusCode;
-use saga_tests::Shop;
+use saga_tests::{Shop, eventually};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -67,5 +67,34 @@ async fn clients_that_send_half_or_read_nothing_hold_no_transaction_and_delay_no
                 where datname = current_database() and xact_start < clock_timestamp() - interval '1 second'";
     ensure!(shop.count(Service::Order, long).await? == 0, "no transaction waits for a client");
     ensure!(held.len() == 60);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_while_waiting_gives_its_place_up() -> Result<()> {
+    let mut shop = Shop::prepared(|options| options.env.push(("WAITING_LIMIT".into(), "1".into()))).await?;
+    let mut order = shop.system.start(Service::Order, "order-1").await?;
+    order.wait_ready().await?;
+    shop.replicas.push(order);
+    let open = shop.client.place("ann", &[("COFFEE", 1)], "open").await?.order_id()?; // for good: no other service runs
+    let (url, token) = (shop.replica("order-1").url().to_owned(), shop.token());
+    let stream = || reqwest::Client::new().get(format!("{url}/orders/{open}/events")).bearer_auth(&token).send();
+
+    let first = stream().await?.error_for_status()?;
+    ensure!(stream().await?.status() == StatusCode::SERVICE_UNAVAILABLE, "the first has the only place");
+    drop(first);
+    eventually("a place after a stream", async || Ok(stream().await?.status() == StatusCode::OK)).await?;
+
+    let mut waits = TcpStream::connect(url.trim_start_matches("http://")).await?;
+    let body = r#"{"customer": "ann", "lines": [{"sku": "COFFEE", "quantity": 1}]}"#;
+    let head = format!(
+        "POST /orders HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {token}\r\nidempotency-key: waits\r\nprefer: wait=60\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    eventually("the place of the stream before", async || Ok(stream().await?.status() == StatusCode::OK)).await?;
+    waits.write_all(head.as_bytes()).await?;
+    eventually("the place is taken by who waits", async || Ok(stream().await?.status() == StatusCode::SERVICE_UNAVAILABLE)).await?;
+    drop(waits);
+    eventually("a place after who waited", async || Ok(stream().await?.status() == StatusCode::OK)).await?;
     Ok(())
 }

@@ -11,6 +11,7 @@
 //! | [`seed`] | rows and records that are there before it begins |
 //! | [`load`] | arrivals by a schedule, over HTTP |
 //! | [`watch`] | a consumer that notes what arrives, and when |
+//! | `path` | the way of an order through the services, and where its time goes |
 //! | [`report`] | figures, their table, their JSON |
 //! | [`stats`] | medians, percentiles, the bound of two, the search for the highest rate: pure |
 
@@ -18,8 +19,8 @@ mod clock;
 mod consumer;
 pub mod ledger;
 pub mod load;
-
 pub mod parts;
+mod path;
 pub mod report;
 pub mod run;
 pub mod seed;

@@ -84,16 +84,19 @@ impl Shop {
         self.system.tokens().staff()
     }
 
-    /// The topic of the order service, and how Kafka is reached.
+    /// The topics of the services, and how Kafka is reached by who watches them: in no hurry, as the events themselves tell when they
+    /// were recorded, and each fetch would take from the services' time.
     #[must_use]
-    pub fn orders(&self, bench: &Bench) -> (Kafka, String) {
+    pub fn topics(&self, bench: &Bench) -> (Kafka, [String; 3]) {
         let kafka = Kafka {
             brokers: bench.stack.kafka.bootstrap().to_owned(),
             group: "bench".to_owned(),
             prefix: String::new(),
-            properties: vec![],
+            properties: [("fetch.min.bytes", "1000000"), ("fetch.wait.max.ms", "100")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
         };
-        (kafka, self.system.topic(Service::Order))
+        (kafka, Service::ALL.map(|service| self.system.topic(service)))
     }
 
     /// Waits until every order has ended.

@@ -29,6 +29,8 @@ pub struct Arrival {
     pub key: String,
     /// When it was recorded, which is in its transaction and before the commit: microseconds of the wall clock.
     pub recorded_at: i64,
+    /// When it was handed to Kafka's client: microseconds of the wall clock, of which only whole milliseconds are known.
+    pub sent_at: i64,
     /// When it was read.
     pub at: i64,
 }
@@ -112,6 +114,7 @@ impl Arrival {
             recorded_at: envelope.recorded_at?.micros(),
             key: String::from_utf8_lossy(message.key()?).into_owned(),
             name: envelope.name,
+            sent_at: message.timestamp().to_millis()? * 1_000,
             at,
         })
     }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use contracts::{ReceiptId, RequestHash, Sku};
-use reel::http::{Body, Caller, IdempotencyKey, OpenApiRouter, Path, Problem, TraceParent};
+use reel::http::{Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Problem, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -58,13 +58,13 @@ pub(crate) fn router(edge: Edge<InventoryService>) -> OpenApiRouter {
 #[utoipa::path(
     post,
     path = "/stock/{sku}/receipts",
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "The product."), ("Idempotency-Key" = String, Header, min_length = 1, max_length = 255, pattern = "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$", description = "A text of your own, the same for every retry of this request.", example = "7f3c")),
+    params(("sku" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "The product."), IdempotencyKey),
     request_body = ReceiptRequest,
     responses(
         (status = 201, description = "The goods are there, now or by an earlier try.", body = ReceiptView),
         (status = 403, description = "The token lacks the scope `warehouse`.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "There would be too many.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The Idempotency-Key was used for another request.", body = Problem, content_type = "application/problem+json"),
+        KeyReused,
     ),
 )]
 async fn receive(
@@ -90,7 +90,7 @@ async fn receive(
     responses(
         (status = 200, description = "The stock.", body = StockView),
         (status = 404, description = "There never was any.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer.", body = Problem, content_type = "application/problem+json"),
+        NoAnswer,
     ),
 )]
 async fn show(State(edge): State<Edge<InventoryService>>, Path(sku): Path<String>) -> Result<Json<StockView>, Problem> {

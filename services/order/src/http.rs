@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use contracts::{OrderId, RequestHash, Sku};
-use reel::http::{Body, Caller, IdempotencyKey, OpenApiRouter, Path, Prefer, Problem, Query, TraceParent};
+use reel::http::{Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Prefer, Problem, Query, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -74,14 +74,14 @@ pub(crate) fn router(edge: Edge<OrderService>, prices: PriceList, settle_within:
     post,
     path = "/orders",
     params(
-        ("Idempotency-Key" = String, Header, min_length = 1, max_length = 255, pattern = "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$", description = "A text of your own, the same for every retry of this request.", example = "7f3c"),
+        IdempotencyKey,
         ("Prefer" = Option<String>, Header, description = "`wait=5`: the answer comes when the order has ended, or after so many seconds (RFC 7240).", example = "wait=5"),
     ),
     request_body = PlaceRequest,
     responses(
         (status = 201, description = "The order is placed, now or by an earlier try.", body = OrderView, headers(("Location" = String, description = "The order."))),
         (status = 403, description = "The token does not act for this customer.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The Idempotency-Key was used for another request.", body = Problem, content_type = "application/problem+json"),
+        KeyReused,
     ),
 )]
 async fn place(
@@ -117,7 +117,7 @@ async fn place(
     responses(
         (status = 200, description = "A page of orders.", body = OrderPage),
         (status = 403, description = "The token does not act for this customer.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer.", body = Problem, content_type = "application/problem+json"),
+        NoAnswer,
     ),
 )]
 async fn list(State(shop): State<Shop>, caller: Caller, Query(request): Query<ListRequest>) -> Result<Json<OrderPage>, Problem> {
@@ -163,7 +163,7 @@ async fn cancel(
     responses(
         (status = 200, description = "The order.", body = SagaView),
         (status = 404, description = "There is no such order, or it is another customer's.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer.", body = Problem, content_type = "application/problem+json"),
+        NoAnswer,
     ),
 )]
 async fn show(State(shop): State<Shop>, caller: Caller, Path(order_id): Path<String>) -> Result<Json<SagaView>, Problem> {

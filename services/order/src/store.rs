@@ -97,20 +97,24 @@ pub(crate) async fn ended(database: &PgPool, orders: impl Iterator<Item = OrderI
 
 /// The orders that are wanted, the newest first, and one more if there are more.
 pub(crate) async fn list(database: &PgPool, wanted: &Wanted) -> sqlx::Result<Vec<(OrderId, Order)>> {
-    let mut list = QueryBuilder::<Postgres>::new(COLUMNS);
+    listing(COLUMNS, wanted).build().fetch_all(database).await?.iter().map(Order::read).collect()
+}
+
+fn listing(columns: &str, wanted: &Wanted) -> QueryBuilder<Postgres> {
+    let mut list = QueryBuilder::<Postgres>::new(columns);
     list.push("true");
     if let Some(customer) = &wanted.customer {
         list.push(" and customer = ").push_bind(customer.as_str());
     }
     if let Some(status) = wanted.status {
-        // Not as a parameter: the index of open orders is for this word.
+        // Not as a parameter: the indexes of open and of cancelled orders are each for one word.
         list.push(" and status = '").push(status).push("'");
     }
     if let Some(Cursor { placed_at, order_id }) = wanted.after {
         list.push(" and (placed_at, order_id) < (").push_bind(utc(placed_at)).push(", ").push_bind(order_id.uuid()).push(")");
     }
     list.push(" order by placed_at desc, order_id desc limit ").push_bind(i64::from(wanted.limit) + 1);
-    list.build().fetch_all(database).await?.iter().map(Order::read).collect()
+    list
 }
 
 pub(crate) fn utc(time: Timestamp) -> DateTime<Utc> {
@@ -119,4 +123,41 @@ pub(crate) fn utc(time: Timestamp) -> DateTime<Utc> {
 
 fn corrupt(error: contracts::Invalid) -> sqlx::Error {
     sqlx::Error::Decode(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use devstack::{Stack, TestDatabase};
+    use reel::database::Sessions;
+    use reel::runtime::App as _;
+
+    use super::*;
+    use crate::app::App;
+
+    #[tokio::test]
+    async fn every_list_is_read_in_its_order_from_an_index() {
+        let stack = Stack::shared().await.expect("stack");
+        let database = TestDatabase::create(stack.postgres(), "lists").await.expect("database");
+        let pool = Sessions::new(database.url(), "lists", Duration::from_secs(5)).expect("url").pool(1);
+        App::migrations().run(&pool).await.expect("tables");
+        let last = Cursor { placed_at: Timestamp::from_micros(1), order_id: OrderId::from(Uuid::nil()) };
+        let ann = || Some("ann".parse().expect("a customer"));
+        for (customer, status, index) in [
+            (None, None, "orders_by_time"),
+            (None, Some("open"), "orders_open"),
+            (None, Some("cancelled"), "orders_cancelled"),
+            (ann(), None, "orders_of_customer"),
+            (ann(), Some("confirmed"), "orders_of_customer"),
+        ] {
+            for after in [None, Some(last)] {
+                let wanted = Wanted { customer: customer.clone(), status, limit: 20, after };
+                let rows = listing(&format!("explain {COLUMNS}"), &wanted).build().fetch_all(&pool).await.expect("a plan");
+                let plan = rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n");
+                assert!(plan.contains(&format!("Index Scan using {index}")) && !plan.contains("Sort"), "{wanted:?}:\n{plan}");
+            }
+        }
+        pool.close().await;
+    }
 }

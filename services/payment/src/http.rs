@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use contracts::{Currency, CustomerId, DepositId, Money, RequestHash};
-use reel::http::{Body, Caller, IdempotencyKey, OpenApiRouter, Path, Problem, TraceParent};
+use reel::http::{Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Problem, TraceParent};
 use reel::runtime::Edge;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -62,13 +62,13 @@ pub(crate) fn router(edge: Edge<PaymentService>) -> OpenApiRouter {
 #[utoipa::path(
     post,
     path = "/accounts/{customer}/deposits",
-    params(("customer" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose account."), ("Idempotency-Key" = String, Header, min_length = 1, max_length = 255, pattern = "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$", description = "A text of your own, the same for every retry of this request.", example = "7f3c")),
+    params(("customer" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose account."), IdempotencyKey),
     request_body = DepositRequest,
     responses(
         (status = 201, description = "The money is paid in, now or by an earlier try.", body = DepositView),
         (status = 403, description = "The token lacks the scope `till`.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The account has another currency, or would hold too much.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The Idempotency-Key was used for another request.", body = Problem, content_type = "application/problem+json"),
+        KeyReused,
     ),
 )]
 async fn deposit(
@@ -96,7 +96,7 @@ async fn deposit(
         (status = 200, description = "The account.", body = AccountView),
         (status = 403, description = "It is another customer's, and the token lacks the scope `till`.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The customer has no account.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer.", body = Problem, content_type = "application/problem+json"),
+        NoAnswer,
     ),
 )]
 async fn show(

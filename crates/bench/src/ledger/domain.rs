@@ -32,7 +32,7 @@ pub struct Requested {
 }
 
 impl Noted {
-    /// A new note with a payload of 256 bytes, which lz4 does not make smaller.
+    /// A new note with a payload of 256 bytes, which no compression makes smaller.
     #[must_use]
     pub fn random() -> Self {
         Self { order_id: uuid::Uuid::now_v7().into(), text: text() }
@@ -40,7 +40,7 @@ impl Noted {
 }
 
 impl Requested {
-    /// A new request with a payload of 256 bytes, which lz4 does not make smaller.
+    /// A new request with a payload of 256 bytes, which no compression makes smaller.
     #[must_use]
     pub fn random() -> Self {
         Self { order_id: uuid::Uuid::now_v7().into(), text: text() }

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::{join_all, try_join_all};
 
 use crate::load::at_rate;
+use crate::path::{Paths, Shares};
 use crate::report::Sample;
 use crate::run::{Bench, say};
 use crate::shop::{Shop, order, order_id};
@@ -23,6 +25,8 @@ const OPEN_AT_MOST: Duration = Duration::from_millis(500);
 const END_WITHIN: Duration = Duration::from_secs(120);
 /// What is held for long is a little below what was found, if that is not held.
 const LESS: f64 = 0.9;
+/// How often it is looked which orders have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const SLOW: f64 = 10.0;
 const COMMITS: f64 = 4.0;
 const HOPS: f64 = 3.0;
@@ -32,6 +36,7 @@ const HOPS_A_SECOND: u32 = 100;
 struct Ended {
     /// From when the request was due to when the end was recorded.
     times: Times,
+    shares: Shares,
     /// Orders that were open when the last one was due.
     open: usize,
     sustained: bool,
@@ -41,20 +46,20 @@ pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<
     for round in 1..=bench.options.rounds {
         say(&format!("sagas: round {round} of {}", bench.options.rounds));
         let shop = Shop::open(bench).await?;
-        let (kafka, topic) = shop.orders(bench);
-        let watch = Watch::start(&kafka, &topic).await?;
-        let series = Series { shop: &shop, watch: &watch, round };
+        let (kafka, topics) = shop.topics(bench);
+        let watches = try_join_all(topics.iter().map(|topic| Watch::start(&kafka, topic))).await?;
+        let series = Series { shop: &shop, watches: &watches, round };
         samples.extend(series.measure(bench).await?);
-        watch.end().await;
+        join_all(watches.into_iter().map(Watch::end)).await;
         shop.close().await?;
     }
     Ok(())
 }
 
-/// Orders on a shop, and the consumer that sees them end.
+/// Orders on a shop, and the consumers that see what becomes of them.
 struct Series<'a> {
     shop: &'a Shop,
-    watch: &'a Watch,
+    watches: &'a [Watch],
     round: u32,
 }
 
@@ -70,11 +75,14 @@ impl Series<'_> {
             samples.push(Sample::new("sagas that end", "/s", highest));
             vec![(format!("at {SLOW}/s"), SLOW), ("at a quarter of the highest rate".to_owned(), highest / 4.0)]
         };
-        let floor = self.floor(bench).await?;
+        let commit = commits(bench).await?.whole.percentile(50.0);
+        let hop = hops(bench, HOPS_A_SECOND, HOPS_A_SECOND * bench.options.seconds.min(5)).await?.consumed.percentile(50.0);
+        let floor = COMMITS * commit + HOPS * hop;
         for (name, rate) in rates {
             let ended = self.ended(rate, seconds).await?;
             let name = format!("from request to end, {name}");
             samples.extend(Sample::percentiles(&name, &ended.times, Some(("four bare commits and three bare hops", floor))));
+            samples.extend(ended.shares.samples(&name, commit, hop)?);
         }
         for (service, memory) in self.shop.memory()? {
             samples.push(Sample::new(format!("memory of {service}"), "MiB", memory));
@@ -107,42 +115,35 @@ impl Series<'_> {
     async fn ended(&self, rate: f64, time: Duration) -> Result<Ended> {
         let series = format!("{}-{}", self.round, fastrand::u32(..));
         let count = (rate * time.as_secs_f64()).ceil() as usize;
-        let _ = self.watch.take();
         let placing = series.clone();
         let token = self.shop.token()?;
         let outcome = at_rate(self.shop.url(), CONNECTIONS, rate, count, move |nth| order(&token, &placing, nth)).await?;
         let last_due = outcome.due_at.iter().map(|(_, due_at)| *due_at).max().context("some order was placed")?;
         let due: HashMap<String, i64> = outcome.due_at.into_iter().map(|(nth, due)| (order_id(&series, nth).to_string(), due)).collect();
-        let (mut times, mut open) = (Times::default(), count);
-        for end in self.ends(count - outcome.refused).await? {
-            let due_at = due.get(&end.0).context("an order ended that was not placed")?;
-            times.note(end.1 - due_at);
-            open -= usize::from(end.1 <= last_due);
+        let (mut times, mut shares, mut open) = (Times::default(), Shares::default(), count);
+        for (order, way) in self.follow(count - outcome.refused).await?.ways() {
+            let due_at = *due.get(&order).context("an order ended that was not placed")?;
+            times.note(way.ended_at() - due_at);
+            shares.note(due_at, &way);
+            open -= usize::from(way.ended_at() <= last_due);
         }
         self.shop.quiet().await?;
         let limit = (rate * OPEN_AT_MOST.as_secs_f64()).max(CONNECTIONS as f64);
-        Ok(Ended { times, open, sustained: outcome.refused == 0 && (open as f64) <= limit })
+        Ok(Ended { times, shares, open, sustained: outcome.refused == 0 && (open as f64) <= limit })
     }
 
-    /// The orders that end from now on, and when their end was recorded.
-    async fn ends(&self, count: usize) -> Result<Vec<(String, i64)>> {
+    /// Follows so many orders to their end.
+    async fn follow(&self, count: usize) -> Result<Paths> {
         let deadline = tokio::time::Instant::now() + END_WITHIN;
-        let mut ends = Vec::with_capacity(count);
-        while ends.len() < count {
-            ensure!(tokio::time::Instant::now() < deadline, "{} of {count} orders ended in {END_WITHIN:?}", ends.len());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let arrived = self.watch.take().into_iter().filter(|arrival| arrival.name != "OrderCreated");
-            for arrival in arrived {
-                ensure!(arrival.name == "OrderConfirmed", "order {} ended otherwise: {}", arrival.key, arrival.name);
-                ends.push((arrival.key, arrival.recorded_at));
+        let mut paths = Paths::default();
+        loop {
+            self.watches.iter().flat_map(Watch::take).try_for_each(|arrival| paths.note(arrival))?;
+            let ended = paths.ended();
+            if ended >= count {
+                return Ok(paths);
             }
+            ensure!(tokio::time::Instant::now() < deadline, "{ended} of {count} orders ended in {END_WITHIN:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(ends)
-    }
-
-    async fn floor(&self, bench: &Bench) -> Result<f64> {
-        let commit = commits(bench).await?.whole.percentile(50.0);
-        let hop = hops(bench, HOPS_A_SECOND, HOPS_A_SECOND * bench.options.seconds.min(5)).await?.consumed.percentile(50.0);
-        Ok(COMMITS * commit + HOPS * hop)
     }
 }

@@ -64,7 +64,12 @@ impl Sessions {
 
     /// A connection that one user keeps.
     pub(crate) fn keep(&self, commits: Commits) -> Kept {
-        Kept { sessions: self.clone(), commits, connection: None }
+        // Its few statements are run again and again, each row by key: a plan for the values at hand is the same plan made anew.
+        let mut options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        if commits == Commits::Asynchronous {
+            options = options.options([("synchronous_commit", "off")]);
+        }
+        Kept { sessions: Self { options }, connection: None }
     }
 }
 
@@ -82,7 +87,6 @@ pub(crate) enum Commits {
 #[derive(Debug)]
 pub(crate) struct Kept {
     sessions: Sessions,
-    commits: Commits,
     connection: Option<PgConnection>,
 }
 
@@ -91,11 +95,7 @@ impl Kept {
     pub(crate) async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
         if self.connection.is_none() {
             let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, self.sessions.connect()).await;
-            let mut connection = connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-            if self.commits == Commits::Asynchronous {
-                sqlx::query("set synchronous_commit = off").execute(&mut connection).await?;
-            }
-            self.connection = Some(connection);
+            self.connection = Some(connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
         }
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{FromRow, PgConnection};
 
+use crate::database::Writes;
 use crate::model::{DeadlineChange, Deadlines, Partition, Service, Timestamp};
 
 /// A deadline that is due.
@@ -31,6 +32,13 @@ pub(crate) const DUE: &str = "
 select partition, key, name, command from reel.deadlines
 where partition = any($1) and due_at <= statement_timestamp() order by due_at limit $2";
 
+const CLEAR: &str = "delete from reel.deadlines using unnest($1::text[], $2::text[]) as gone(key, name)
+where deadlines.key = gone.key and deadlines.name = gone.name";
+
+const SET: &str = "insert into reel.deadlines (partition, key, name, due_at, command)
+select * from unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[])
+on conflict (key, name) do update set due_at = excluded.due_at, command = excluded.command";
+
 impl Changes {
     /// Takes in what an event changes.
     pub(crate) fn apply<S: Service>(&mut self, partition: Partition, key: &str, deadlines: Deadlines<S>) -> serde_json::Result<()> {
@@ -56,8 +64,8 @@ impl Changes {
         self.0.contains_key(&(due.key.clone(), due.name.clone()))
     }
 
-    /// Writes the changes: one statement for all that are gone, one for all that are set.
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> sqlx::Result<()> {
+    /// Adds the changes to what is written.
+    pub(crate) fn write(self, writes: &mut Writes) {
         let (mut gone_keys, mut gone_names) = (Vec::new(), Vec::new());
         let (mut partitions, mut keys, mut names, mut due, mut commands) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((key, name), change) in self.0 {
@@ -76,30 +84,18 @@ impl Changes {
             }
         }
         if !gone_keys.is_empty() {
-            sqlx::query(
-                "delete from reel.deadlines using unnest($1::text[], $2::text[]) as gone(key, name)
-                 where deadlines.key = gone.key and deadlines.name = gone.name",
-            )
-            .bind(gone_keys)
-            .bind(gone_names)
-            .execute(&mut *connection)
-            .await?;
+            let columns = writes.add(CLEAR);
+            columns.push(gone_keys);
+            columns.push(gone_names);
         }
         if !keys.is_empty() {
-            sqlx::query(
-                "insert into reel.deadlines (partition, key, name, due_at, command)
-                 select * from unnest($1::integer[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[])
-                 on conflict (key, name) do update set due_at = excluded.due_at, command = excluded.command",
-            )
-            .bind(partitions)
-            .bind(keys)
-            .bind(names)
-            .bind(due)
-            .bind(commands)
-            .execute(&mut *connection)
-            .await?;
+            let columns = writes.add(SET);
+            columns.push(partitions);
+            columns.push(keys);
+            columns.push(names);
+            columns.push(due);
+            columns.push(commands);
         }
-        Ok(())
     }
 }
 

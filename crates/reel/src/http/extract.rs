@@ -42,7 +42,7 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 const DISCARDED: usize = 16 * LARGEST_BODY;
 const LINGER: Duration = Duration::from_secs(5);
 /// The longest `Idempotency-Key` that is taken.
-const LONGEST_KEY: usize = 255;
+pub(super) const LONGEST_KEY: usize = 255;
 /// The length of a `traceparent` of version 00.
 const TRACEPARENT: usize = 55;
 

@@ -1,15 +1,17 @@
 //! The document of an HTTP edge: OpenAPI 3.1, made from its handlers and completed with what all edges share.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, ContentBuilder, HeaderBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::openapi::{Components, ContentBuilder, HeaderBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder, Schema};
+use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use super::Problem;
+use super::extract::LONGEST_KEY;
+use super::{IdempotencyKey, Problem};
 
 const TOKEN: &str = "token";
 const PROBLEM_TYPE: &str = "application/problem+json";
@@ -68,6 +70,48 @@ fn add_headers(operation: &mut Operation) {
             let header = HeaderBuilder::new().description(Some(description)).build();
             response.headers.insert(name.to_owned(), header.into());
         }
+    }
+}
+
+/// The response to a command whose `Idempotency-Key` was used for another one, for `responses(…)` of `utoipa::path`.
+#[derive(Debug)]
+pub enum KeyReused {}
+
+/// The response to a query while the database does not answer, for `responses(…)` of `utoipa::path`. Commands have it without that.
+#[derive(Debug)]
+pub enum NoAnswer {}
+
+impl IntoResponses for KeyReused {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(StatusCode::UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request.")
+    }
+}
+
+impl IntoResponses for NoAnswer {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer.")
+    }
+}
+
+fn responses(status: StatusCode, description: &str) -> BTreeMap<String, RefOr<Response>> {
+    BTreeMap::from([(status.as_str().to_owned(), RefOr::T(response(description)))])
+}
+
+impl IntoParams for IdempotencyKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .min_length(Some(1))
+            .max_length(Some(LONGEST_KEY))
+            .pattern(Some(r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"));
+        let parameter = ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::True)
+            .description(Some("A text of your own, the same for every retry of this request."))
+            .schema(Some(text))
+            .example(Some("7f3c".into()));
+        vec![parameter.build()]
     }
 }
 

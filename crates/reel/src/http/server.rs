@@ -20,9 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Problem;
 
-/// How long a client may take to send the head of a request; a connection that is kept alive may be idle as long.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
-/// The same where it is only told that the service is busy.
+/// How long a client that is only told that the service is busy may take to send the head of its request.
 const BUSY_HEAD_WITHIN: Duration = Duration::from_secs(3);
 /// How long a client may take none of an answer.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -31,17 +29,27 @@ const TOLD_BUSY: usize = 64;
 /// The pause after a connection could not be accepted, as where no more files can be opened.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves until it is told to stop, and then until the requests that it has taken are answered. Over more than `connections` at a time it
-/// answers what `health` does, and otherwise 503.
-pub(crate) async fn serve(listener: TcpListener, router: Router, health: Router, connections: usize, stop: CancellationToken) {
+/// What clients may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    /// How many connections are served at a time.
+    pub(crate) connections: usize,
+    /// How long a client may take to send the head of a request; a connection that is kept alive may be idle as long.
+    pub(crate) head_within: Duration,
+}
+
+/// Serves until it is told to stop, and then until the requests that it has taken are answered. Over more connections than
+/// are allowed it answers what `health` does, and otherwise 503.
+pub(crate) async fn serve(listener: TcpListener, router: Router, health: Router, limits: ConnectionLimits, stop: CancellationToken) {
+    let ConnectionLimits { connections, head_within } = limits;
     let open = GracefulShutdown::new();
     let (room, refusals) = (Arc::new(Semaphore::new(connections)), Arc::new(Semaphore::new(TOLD_BUSY)));
     let busy = health.fallback(async move || Problem::unavailable(format!("all {connections} connections of this replica are taken")));
     while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &room, &refusals)).await {
         let mut http = http1::Builder::new();
         let (router, head_within) = match place {
-            Place::Served(_) => (router.clone(), HEAD_WITHIN),
-            Place::Refused(_) => (busy.clone(), BUSY_HEAD_WITHIN),
+            Place::Served(_) => (router.clone(), head_within),
+            Place::Refused(_) => (busy.clone(), head_within.min(BUSY_HEAD_WITHIN)),
         };
         http.timer(TokioTimer::new()).header_read_timeout(head_within).keep_alive(matches!(place, Place::Served(_)));
         let mut stream = TimeoutStream::new(stream);
@@ -56,6 +64,13 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, health: Router,
     }
     drop(listener);
     open.shutdown().await;
+}
+
+impl ConnectionLimits {
+    /// So many connections, and half a minute for a head.
+    pub(crate) fn of(connections: usize) -> Self {
+        Self { connections, head_within: Duration::from_secs(30) }
+    }
 }
 
 /// What a connection takes up for as long as it is open.
@@ -125,7 +140,7 @@ mod tests {
         let stop = CancellationToken::new();
         let health = Router::new().route("/health", get(|| async { "live" }));
         let router = Router::new().route("/", get(|| async { "here" })).merge(health.clone());
-        let server = tokio::spawn(serve(listener, router, health, 1, stop.clone()));
+        let server = tokio::spawn(serve(listener, router, health, ConnectionLimits::of(1), stop.clone()));
         let connect = async || TcpStream::connect(address).await.expect("it listens");
 
         let mut first = connect().await;
@@ -144,6 +159,19 @@ mod tests {
         }
         stop.cancel();
         server.await.expect("it ends although the third connection is open");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_half_a_head_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut half = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
+        let limits = ConnectionLimits { connections: 1, head_within: Duration::from_millis(50) };
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, Router::new(), Router::new(), limits, stop.clone()));
+        half.write_all(b"GET / HTTP/1.1\r\nhost").await.expect("it is open");
+        half.read_to_end(&mut Vec::new()).await.expect("it is closed");
+        stop.cancel();
+        server.await.expect("it ends");
     }
 
     #[tokio::test]

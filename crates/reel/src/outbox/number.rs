@@ -1,10 +1,11 @@
-//! Numbers events and puts them into the outbox, in one statement at the end of the step.
+//! Numbers events and puts them into the outbox, in one statement with all else that the step writes.
 
 use std::borrow::Cow;
 
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use uuid::Uuid;
 
+use crate::database::Writes;
 use crate::failpoints::{Bug, planted};
 use crate::model::{Partition, Timestamp};
 use crate::wire::{Decided, Envelope, Traced};
@@ -33,16 +34,19 @@ pub(crate) struct Numbered {
 /// Takes the step's number and, under the locks of the heads in partition order, the numbers of the events. It returns
 /// no row, and changes none, unless all lanes were opened for the server's run.
 ///
-/// `locked` waits for the heads one by one; `raised` then sees their newest version, as READ COMMITTED has it.
-pub(crate) const NUMBER: &str = "
-with step as materialized (select nextval('reel.decided') as id),
+/// `locked` comes behind all other writes of the statement, and waits for the heads one by one; `raised` then sees their newest version,
+/// as READ COMMITTED has it.
+pub(crate) const NUMBER: &str = ",
+step as materialized (select nextval('reel.decided') as id),
 events as (
     select * from unnest($1::integer[], $2::bigint[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[])
         as event(partition, nth, place, event_id, key, type, payload, headers)
 ),
 counts as (select partition, count(*) as events from events group by partition),
 locked as materialized (
-    select partition from reel.heads where partition = any(array(select partition from counts)) order by partition for update
+    select partition from reel.heads
+    where partition = any(array(select partition from counts)) and (select count(*) from written) is not null
+    order by partition for update
 ),
 raised as (
     update reel.heads as head set next_seq = head.next_seq + counts.events from counts, locked
@@ -63,9 +67,10 @@ struct Place {
     recorded_at: chrono::DateTime<chrono::Utc>,
 }
 
-/// Numbers the events of a step, in their order. `None` where the service is closed: not all lanes are open.
-pub(crate) async fn number(connection: &mut PgConnection, drafts: Vec<Draft>) -> sqlx::Result<Option<Vec<Numbered>>> {
+/// Writes, and numbers the events of a step in their order. `None` where the service is closed: not all lanes are open.
+pub(crate) async fn number(connection: &mut PgConnection, writes: Writes, drafts: Vec<Draft>) -> sqlx::Result<Option<Vec<Numbered>>> {
     if drafts.is_empty() {
+        writes.run(connection).await?;
         return Ok(Some(Vec::new()));
     }
     let mut next_in_partition = std::collections::HashMap::new();
@@ -83,17 +88,17 @@ pub(crate) async fn number(connection: &mut PgConnection, drafts: Vec<Draft>) ->
     } else {
         Cow::Borrowed(NUMBER)
     };
-    let rows: Vec<Place> = sqlx::query_as(AssertSqlSafe(statement))
-        .bind(drafts.iter().map(|draft| draft.partition.0).collect::<Vec<_>>())
-        .bind(nths)
-        .bind(places)
-        .bind(drafts.iter().map(|draft| draft.event_id).collect::<Vec<_>>())
-        .bind(drafts.iter().map(|draft| draft.key.as_str()).collect::<Vec<_>>())
-        .bind(drafts.iter().map(|draft| draft.name).collect::<Vec<_>>())
-        .bind(drafts.iter().map(|draft| draft.payload.as_slice()).collect::<Vec<_>>())
-        .bind(drafts.iter().map(|draft| sqlx::types::Json(&draft.traced)).collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
+    let (statement, arguments) = writes.then(&statement, |columns| {
+        columns.push(drafts.iter().map(|draft| draft.partition.0));
+        columns.push(nths);
+        columns.push(places);
+        columns.push(drafts.iter().map(|draft| draft.event_id));
+        columns.push(drafts.iter().map(|draft| draft.key.as_str()));
+        columns.push(drafts.iter().map(|draft| draft.name));
+        columns.push(drafts.iter().map(|draft| draft.payload.as_slice()));
+        columns.push(drafts.iter().map(|draft| sqlx::types::Json(&draft.traced)));
+    });
+    let rows: Vec<Place> = sqlx::query_as_with(AssertSqlSafe(statement), arguments).fetch_all(connection).await?;
     if rows.len() != drafts.len() {
         return Ok(None);
     }

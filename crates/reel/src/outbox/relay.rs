@@ -31,7 +31,7 @@ const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_se
 /// The pauses while the database does not answer.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 /// How often cursors are written.
-const CURSOR_EVERY: Duration = Duration::from_millis(25);
+const CURSOR_EVERY: Duration = Duration::from_millis(50);
 /// How often the backlog is counted.
 const BACKLOG_EVERY: Duration = Duration::from_millis(500);
 /// How long the database may take to answer.

@@ -20,7 +20,7 @@ use super::settings::RunSettings;
 use super::{App, BadSetting, Commands, Edge, Gate, health};
 use crate::database::{Commits, Sessions};
 use crate::failpoints;
-use crate::http::{self, Access, Problem, TimeLimits};
+use crate::http::{self, Access, ConnectionLimits, Problem, TimeLimits};
 use crate::kafka::{Intake, ReadError, Reader, TopicError};
 use crate::lanes::{Keeper, KeeperStopped};
 use crate::model::{Partitions, Service};
@@ -108,7 +108,7 @@ pub async fn serve<A: App>(settings: &RunSettings, of_service: &A::Settings) -> 
 
     let listener = TcpListener::bind(settings.http.http_address).await?;
     tracing::info!(address = %listener.local_addr()?, instance = settings.instance_id, "{name} serves HTTP");
-    let http = tokio::spawn(http::serve(listener, router, health, settings.http_connections, stop.clone()));
+    let http = tokio::spawn(http::serve(listener, router, health, ConnectionLimits::of(settings.http_connections), stop.clone()));
     tokio::spawn(stop_at_signal(stop.clone(), gate.clone()));
 
     if settings.migrate {

@@ -1,16 +1,17 @@
 //! How rows lie in Postgres: one table for each [`Rows`] of the state.
 //!
 //! A [`Record`] names its table, key and columns and maps a row both ways; the statements are made from that. Rows are
-//! read `for update` in the order of their keys, absent ones are inserted and known ones updated, each with one statement
-//! for a whole batch.
+//! read `for update` in the order of their keys, with one statement for a whole batch; absent ones are inserted and known ones updated
+//! with one statement for all tables.
 
 use std::collections::HashSet;
 use std::fmt::{Debug, Write};
 
 use futures_util::future::BoxFuture;
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments, AssertSqlSafe, Encode, PgConnection, Postgres, Type};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Encode, PgConnection, Postgres, Type};
 
+use crate::database::{Columns, Writes};
 use crate::failpoints::{Bug, planted};
 use crate::model::{Changes, Rows, WorkingSet};
 
@@ -53,24 +54,6 @@ pub trait RowKey: Ord + Clone + Debug + Send + Sync + 'static {
     fn bytes(&self) -> Vec<u8>;
 }
 
-/// The arrays of one statement.
-#[derive(Default)]
-pub struct Columns(PgArguments);
-
-impl Columns {
-    /// Adds the next column: one value for each row.
-    ///
-    /// # Panics
-    /// Where a value cannot be encoded, which the types of Postgres' own encoders exclude.
-    pub fn push<T>(&mut self, values: impl IntoIterator<Item = T>)
-    where
-        T: for<'q> Encode<'q, Postgres> + Type<Postgres> + sqlx::postgres::PgHasArrayType + Send,
-        Vec<T>: for<'q> Encode<'q, Postgres> + Type<Postgres>,
-    {
-        self.0.add(values.into_iter().collect::<Vec<T>>()).expect("arrays of plain column types encode");
-    }
-}
-
 /// A state that lies in Postgres.
 pub trait Stored: WorkingSet {
     /// Its tables, in the order in which every step locks them.
@@ -85,8 +68,8 @@ pub trait StoredRows: Send {
     fn load<'a>(&'a mut self, connection: &'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<()>>;
     /// Reads every row there is, locking nothing: for the audit.
     fn load_all<'a>(&'a mut self, connection: &'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<()>>;
-    /// Writes what has changed.
-    fn save<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<()>>;
+    /// Adds what has changed to what is written.
+    fn save(&self, writes: &mut Writes);
 }
 
 impl<K: RowKey, V: Record<K>> StoredRows for Rows<K, V>
@@ -135,20 +118,16 @@ where
         })
     }
 
-    fn save<'a>(&'a self, connection: &'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<()>> {
-        Box::pin(async move {
-            let table = StoredRows::table(self);
-            let Changes { new, known } = self.changes();
-            for (rows, statement) in [(new, table.insert()), (known, table.update())] {
-                if !rows.is_empty() {
-                    let mut columns = Columns::default();
-                    columns.push(rows.iter().map(|(key, _)| key.column()));
-                    V::write(&rows, &mut columns);
-                    sqlx::query_with(AssertSqlSafe(statement), columns.0).execute(&mut *connection).await?;
-                }
+    fn save(&self, writes: &mut Writes) {
+        let table = StoredRows::table(self);
+        let Changes { new, known } = self.changes();
+        for (rows, statement) in [(new, table.insert()), (known, table.update())] {
+            if !rows.is_empty() {
+                let columns = writes.add(&statement);
+                columns.push(rows.iter().map(|(key, _)| key.column()));
+                V::write(&rows, columns);
             }
-            Ok(())
-        })
+        }
     }
 }
 

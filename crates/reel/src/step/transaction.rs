@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::batch::{Answers, Handled, Handling, Work, handle};
 use super::inputs::LaneInputs;
-use super::{Stored, Unloaded, load, save};
+use super::{Stored, Unloaded, Writes, load, save};
 use crate::database::{Failure, Kept};
 use crate::failpoints::{self, Bug, planted};
 use crate::lanes::Position;
@@ -109,14 +109,16 @@ async fn run_on<S: Service<State: Stored>>(
     let handled = handle::<S>(&mut state, batch, with)
         .map_err(|key| Failed::Broken(format!("a message touched {key}, which `needs` had not declared")))?;
     let Handled { drafts, letters, parked, deadlines, answers } = handled;
-    save(&mut transaction, &mut state).await?;
-    deadlines.write(&mut transaction).await?;
     dead_letters::keep(&mut transaction, &letters).await?;
     dead_letters::park(&mut transaction, &parked).await?;
+    let mut writes = Writes::default();
+    save(&mut state, &mut writes);
+    deadlines.write(&mut writes);
     if planted(Bug::OutboxLate) {
+        std::mem::take(&mut writes).run(&mut transaction).await?;
         sqlx::raw_sql("commit; begin").execute(&mut *transaction).await?;
     }
-    let events = number(&mut transaction, drafts).await?.ok_or(Failed::Closed)?;
+    let events = number(&mut transaction, writes, drafts).await?.ok_or(Failed::Closed)?;
     if with_input && !events.is_empty() {
         failpoints::reached(failpoints::STEP_BEFORE_COMMIT);
     }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sqlx::PgConnection;
 
-use super::Stored;
+use super::{Stored, Writes};
 use crate::model::{Ask, Service, Undeclared, WorkingSet};
 
 /// Why a pure function came to no result.
@@ -40,12 +40,11 @@ where
     Ok(state)
 }
 
-/// Writes what has changed.
-pub(crate) async fn save<T: Stored>(connection: &mut PgConnection, state: &mut T) -> sqlx::Result<()> {
+/// Adds what has changed to what is written.
+pub(crate) fn save<T: Stored>(state: &mut T, writes: &mut Writes) {
     for table in state.tables() {
-        table.save(&mut *connection).await?;
+        table.save(writes);
     }
-    Ok(())
 }
 
 /// Handles one message: keeps what it changed, or undoes it where it panicked or refused.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::till::{Credited, Fixture, TillEvent};
+use crate::database::Writes;
 use crate::kafka::Record;
 use crate::lanes::{Grant, OpenLane, OpeningError, Position, Verdict, open};
 use crate::model::{Event, Partition};
@@ -136,7 +137,7 @@ async fn a_fork_stops_the_lane() {
         payload: TillEvent::from(ours).encode().expect("encodes"),
         traced: Traced::default(),
     };
-    number(&mut connection, vec![draft]).await.expect("number").expect("open");
+    number(&mut connection, Writes::default(), vec![draft]).await.expect("number").expect("open");
     send(&fixture, owner.generation, &[numbered(&fixture, 1, 0, None)]).await;
     let Err(OpeningError::Stopped(reason)) = open_lane(&fixture).await.1 else { panic!("must stop") };
     assert!(reason.contains("fork: number 0"), "{reason}");

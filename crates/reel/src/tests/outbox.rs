@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::till::{Fixture, Till};
+use crate::database::Writes;
 use crate::kafka::Kafka;
 use crate::model::{Partition, Service};
 use crate::outbox::{Draft, Outlet, Publisher, Relay, RelayLane, number, read};
@@ -50,7 +51,7 @@ async fn concurrent_commands_on_one_partition_number_contiguously_in_commit_orde
                 let mut transaction = connection.begin().await.expect("begin");
                 let partitions = if (writer + round) % 2 == 0 { [0, 1, 0] } else { [1, 0, 0] };
                 let drafts = partitions.into_iter().map(draft).collect();
-                number(&mut transaction, drafts).await.expect("number").expect("open");
+                number(&mut transaction, Writes::default(), drafts).await.expect("number").expect("open");
                 if round % 5 == 4 {
                     transaction.rollback().await.expect("rollback");
                 } else {
@@ -84,7 +85,7 @@ async fn a_rolled_back_command_leaves_no_number_missing() {
     let mut connection = fixture.connection().await;
     for commits in [true, false, true] {
         let mut transaction = connection.begin().await.expect("begin");
-        let numbered = number(&mut transaction, vec![draft(2)]).await.expect("number").expect("open");
+        let numbered = number(&mut transaction, Writes::default(), vec![draft(2)]).await.expect("number").expect("open");
         assert_eq!(numbered.len(), 1);
         if commits { transaction.commit().await } else { transaction.rollback().await }.expect("end");
     }
@@ -97,7 +98,7 @@ async fn nothing_is_numbered_while_one_lane_is_closed() {
     let fixture = Fixture::open("one-closed").await;
     fixture.execute("update reel.heads set opened_run = 'an earlier run' where partition = 2").await;
     let mut connection = fixture.connection().await;
-    assert!(number(&mut connection, vec![draft(0)]).await.expect("number").is_none());
+    assert!(number(&mut connection, Writes::default(), vec![draft(0)]).await.expect("number").is_none());
     assert_eq!(fixture.count("select sum(next_seq)::bigint from reel.heads").await, 0);
 }
 
@@ -105,8 +106,8 @@ async fn nothing_is_numbered_while_one_lane_is_closed() {
 async fn decisions_are_numbered_in_a_valid_serial_order() {
     let fixture = Fixture::open("decided").await;
     let mut connection = fixture.connection().await;
-    let first = number(&mut connection, vec![draft(0), draft(1)]).await.expect("number").expect("open");
-    let second = number(&mut connection, vec![draft(0)]).await.expect("number").expect("open");
+    let first = number(&mut connection, Writes::default(), vec![draft(0), draft(1)]).await.expect("number").expect("open");
+    let second = number(&mut connection, Writes::default(), vec![draft(0)]).await.expect("number").expect("open");
     let order: Vec<_> = first.iter().chain(&second).filter_map(|event| event.envelope.decided).collect();
     assert!(order.is_sorted() && order.len() == 3, "{order:?}");
 }
@@ -115,7 +116,7 @@ async fn decisions_are_numbered_in_a_valid_serial_order() {
 async fn the_cursor_does_not_move_before_the_broker_has_acked() {
     let fixture = Fixture::open("unacked").await;
     let grant = fixture.take(Partition(0)).await;
-    number(&mut fixture.connection().await, vec![draft(0), draft(0)]).await.expect("number").expect("open");
+    number(&mut fixture.connection().await, Writes::default(), vec![draft(0), draft(0)]).await.expect("number").expect("open");
     let (replica, nowhere) = (fixture.replica.clone(), Kafka { brokers: NOWHERE.to_owned(), ..fixture.kafka.clone() });
     let outlet = Arc::new(Alone(Publisher::new(&nowhere, Till::NAME, replica.topic.clone()).expect("publisher")));
     let (notices, _inbox) = mpsc::unbounded_channel();

@@ -5,6 +5,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{OpeningError, Position};
+use crate::database::Writes;
 use crate::dead_letters::{self, DeadLetter, Place};
 use crate::deadlines::Changes;
 use crate::kafka::Record;
@@ -156,8 +157,10 @@ async fn restore<S: Service<State: Stored>>(
             }
         }
     }
-    save(connection, &mut state).await?;
-    deadlines.write(connection).await?;
+    let mut writes = Writes::default();
+    save(&mut state, &mut writes);
+    deadlines.write(&mut writes);
+    writes.run(connection).await?;
     restore_positions::<S>(connection, grant, events.iter().map(|(envelope, ..)| *envelope)).await?;
     let steps = events.iter().filter_map(|(envelope, ..)| envelope.decided).map(|decided| decided.step);
     if let Some(step) = steps.max() {

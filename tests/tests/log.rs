@@ -62,7 +62,7 @@ async fn records_that_are_published_again_are_applied_once() -> Result<()> {
 
 #[tokio::test]
 async fn an_input_is_held_at_a_missing_number_while_other_lanes_and_deadlines_go_on() -> Result<()> {
-    let mut shop = Shop::prepared(|options| options.settle_within = Duration::from_secs(4)).await?;
+    let mut shop = Shop::prepared(|options| options.settle_within = Duration::from_secs(12)).await?;
     let mut replica = shop.system.start(Service::Order, "order-1").await?;
     replica.wait_ready().await?;
     let mut pen = Pen::new(&shop.system.places().kafka.brokers, &shop.system.topic(Service::Payment))?;

@@ -115,14 +115,15 @@ impl Series<'_> {
     async fn ended(&self, rate: f64, time: Duration) -> Result<Ended> {
         let series = format!("{}-{}", self.round, fastrand::u32(..));
         let count = (rate * time.as_secs_f64()).ceil() as usize;
+        self.watches.iter().for_each(|watch| drop(watch.take()));
         let placing = series.clone();
         let token = self.shop.token()?;
         let outcome = at_rate(self.shop.url(), CONNECTIONS, rate, count, move |nth| order(&token, &placing, nth)).await?;
         let last_due = outcome.due_at.iter().map(|(_, due_at)| *due_at).max().context("some order was placed")?;
         let due: HashMap<String, i64> = outcome.due_at.into_iter().map(|(nth, due)| (order_id(&series, nth).to_string(), due)).collect();
         let (mut times, mut shares, mut open) = (Times::default(), Shares::default(), count);
-        for (order, way) in self.follow(count - outcome.refused).await?.ways() {
-            let due_at = *due.get(&order).context("an order ended that was not placed")?;
+        for (order, way) in self.follow(&due, count - outcome.refused).await?.ways() {
+            let due_at = due[&order];
             times.note(way.ended_at() - due_at);
             shares.note(due_at, &way);
             open -= usize::from(way.ended_at() <= last_due);
@@ -132,12 +133,13 @@ impl Series<'_> {
         Ok(Ended { times, shares, open, sustained: outcome.refused == 0 && (open as f64) <= limit })
     }
 
-    /// Follows so many orders to their end.
-    async fn follow(&self, count: usize) -> Result<Paths> {
+    /// Follows so many of the orders to their end.
+    async fn follow(&self, orders: &HashMap<String, i64>, count: usize) -> Result<Paths> {
         let deadline = tokio::time::Instant::now() + END_WITHIN;
         let mut paths = Paths::default();
         loop {
-            self.watches.iter().flat_map(Watch::take).try_for_each(|arrival| paths.note(arrival))?;
+            let arrived = self.watches.iter().flat_map(Watch::take).filter(|arrival| orders.contains_key(&arrival.key));
+            arrived.into_iter().try_for_each(|arrival| paths.note(arrival))?;
             let ended = paths.ended();
             if ended >= count {
                 return Ok(paths);

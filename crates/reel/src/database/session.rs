@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, Executor as _, PgConnection, PgPool};
 
 /// Makes the sessions of one service.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ const LONGEST_IDLE: Duration = Duration::from_secs(2);
 /// How long a step waits for a row.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many statements a kept connection remembers. What a step writes is another statement for each set of tables that it writes to.
+const KEPT_STATEMENTS: usize = 1_000;
 
 impl Sessions {
     /// For the database at `url`, with time-outs that fit a lease.
@@ -38,6 +40,8 @@ impl Sessions {
                 ("TimeZone", "UTC".to_owned()),
                 // Rows are asked for by key. A plan that was kept from when a table was small would go on reading all of it.
                 ("enable_seqscan", "off".to_owned()),
+                // A plan for any limit is thought to read much, and would be compiled for longer than it runs.
+                ("jit", "off".to_owned()),
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
@@ -64,12 +68,8 @@ impl Sessions {
 
     /// A connection that one user keeps.
     pub(crate) fn keep(&self, commits: Commits) -> Kept {
-        // Its few statements are run again and again, each row by key: a plan for the values at hand is the same plan made anew.
-        let mut options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
-        if commits == Commits::Asynchronous {
-            options = options.options([("synchronous_commit", "off")]);
-        }
-        Kept { sessions: Self { options }, connection: None }
+        let sessions = Self { options: self.options.clone().statement_cache_capacity(KEPT_STATEMENTS) };
+        Kept { sessions, commits, connection: None }
     }
 }
 
@@ -82,11 +82,23 @@ pub(crate) enum Commits {
     Asynchronous,
 }
 
+impl Commits {
+    /// What the session of a kept connection is set to. Its few statements run again and again and find each row by its key, so a plan
+    /// for the values at hand would be the same plan made anew.
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Durable => "set plan_cache_mode = force_generic_plan",
+            Self::Asynchronous => "set plan_cache_mode = force_generic_plan; set synchronous_commit = off",
+        }
+    }
+}
+
 /// A connection that one user keeps: made when it is asked for, and anew after it was lost. A pool would hand out another one each time,
 /// whose caches are cold, and would ask each that comes back whether it lives, which is a round trip more.
 #[derive(Debug)]
 pub(crate) struct Kept {
     sessions: Sessions,
+    commits: Commits,
     connection: Option<PgConnection>,
 }
 
@@ -95,7 +107,10 @@ impl Kept {
     pub(crate) async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
         if self.connection.is_none() {
             let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, self.sessions.connect()).await;
-            self.connection = Some(connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
+            let mut connection = connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+            // Not as it connects: poolers drop what they do not know.
+            connection.execute(self.commits.settings()).await?;
+            self.connection = Some(connection);
         }
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }

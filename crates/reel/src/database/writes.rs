@@ -32,6 +32,11 @@ impl Columns {
         self.arguments.add(values.into_iter().collect::<Vec<T>>()).expect("arrays of plain column types encode");
         self.count += 1;
     }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
 }
 
 impl Writes {

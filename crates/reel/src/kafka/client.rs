@@ -70,8 +70,8 @@ impl Kafka {
         config
     }
 
-    /// A producer that keeps the order and never gives up on its own. It compresses nothing: the few events of a step become hardly
-    /// smaller, and the broker unpacks each batch to check it.
+    /// A producer that keeps the order and never gives up on its own. It compresses nothing, unless it is told to: the broker
+    /// unpacks each batch to check it, and so does each reader, and the batches of single steps are small.
     #[must_use]
     pub fn producer(&self) -> ClientConfig {
         self.with(&[

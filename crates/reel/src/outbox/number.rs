@@ -37,7 +37,7 @@ pub(crate) struct Numbered {
 /// `locked` comes behind all other writes of the statement, and waits for the heads one by one; `raised` then sees their newest version,
 /// as READ COMMITTED has it.
 pub(crate) const NUMBER: &str = ",
-step as materialized (select nextval('reel.decided') as id),
+step as materialized (select nextval('reel.decided') as id from (select count(*) from written) as made),
 events as (
     select * from unnest($1::integer[], $2::bigint[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[])
         as event(partition, nth, place, event_id, key, type, payload, headers)

@@ -124,8 +124,10 @@ where
         for (rows, statement) in [(new, table.insert()), (known, table.update())] {
             if !rows.is_empty() {
                 let columns = writes.add(&statement);
+                let before = columns.count();
                 columns.push(rows.iter().map(|(key, _)| key.column()));
                 V::write(&rows, columns);
+                assert_eq!(columns.count() - before, 1 + table.columns.len(), "`write` of {} gives one array for each column", table.name);
             }
         }
     }
@@ -165,7 +167,9 @@ impl Table {
         format!("select {} from {}", self.all(), self.name)
     }
 
-    fn insert(&self) -> String {
+    /// `insert into … select * from unnest(…)`.
+    #[must_use]
+    pub fn insert(&self) -> String {
         let mut insert = format!("insert into {} ({}) select * from {}", self.name, self.all(), self.unnest());
         if planted(Bug::Upsert) {
             let set: Vec<String> = self.columns.iter().map(|(column, _)| format!("{column} = excluded.{column}")).collect();

@@ -10,7 +10,7 @@ use crate::step::{ADVANCE, Record};
 /// The generic plan of a statement in a session of ours, though the tables here are empty.
 async fn plan(fixture: &Fixture, sql: &str) -> String {
     let mut connection = fixture.connection().await;
-    let count = (1..=12).filter(|n| sql.contains(&format!("${n}"))).max().unwrap_or(0);
+    let count = (1..=20).filter(|n| sql.contains(&format!("${n}"))).max().unwrap_or(0);
     let nulls = if count == 0 { String::new() } else { format!("({})", vec!["null"; count].join(", ")) };
     let prepare = format!("set plan_cache_mode = force_generic_plan; prepare asked as {sql}");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await.expect("prepare");
@@ -25,6 +25,23 @@ async fn what_is_due_is_found_without_looking_at_what_is_not() {
     let plan = plan(&fixture, crate::deadlines::DUE).await;
     let condition = plan.lines().find(|line| line.contains("Index Cond")).unwrap_or_default();
     assert!(condition.contains("due_at <="), "the time is no condition of the index:\n{plan}");
+}
+
+#[tokio::test]
+async fn all_that_a_step_writes_is_found_by_key_in_one_statement() {
+    let fixture = Fixture::closed("writes").await;
+    let mut writes = Writes::default();
+    for statement in [Account::TABLE.insert(), Account::TABLE.update()] {
+        let columns = writes.add(&statement);
+        columns.push([String::new()]);
+        columns.push([0_i64]);
+    }
+    let plan = plan(&fixture, &writes.then(NUMBER, |_| ()).0).await;
+    for scan in ["Index Scan using accounts_pkey", "heads_pkey"] {
+        assert!(plan.contains(scan), "{scan} is missing:\n{plan}");
+    }
+    // Whether all lanes are open is seen from all heads, of which there are as many as partitions.
+    assert!(!plan.contains("Seq Scan on accounts") && !plan.contains("Merge Join"), "{plan}");
 }
 
 #[tokio::test]

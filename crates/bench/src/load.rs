@@ -29,6 +29,8 @@ impl<F: Fn(usize) -> Result<Request<Full<Bytes>>> + Send + Sync + 'static> Reque
 pub struct Outcome {
     /// From when a request was due to its answer, of those that were answered with 2xx.
     pub times: Times,
+    /// From when a request was sent to its answer, of the same: without the time that it waited for a connection.
+    pub sent: Times,
     /// When each was due, by its place, in microseconds of the wall clock.
     pub due_at: Vec<(usize, i64)>,
     /// Requests with another answer than 2xx.
@@ -52,8 +54,9 @@ pub async fn at_rate(url: &str, connections: usize, rate: f64, count: usize, req
             let mut outcome = Outcome::default();
             for nth in (place..count).step_by(connections) {
                 tokio::time::sleep_until(began + due(nth)).await;
+                let sent_at = Instant::now();
                 let is_done = connection.send(requests(nth)?).await?.is_success();
-                outcome.note((began + due(nth)).elapsed(), is_done);
+                outcome.note(began + due(nth), sent_at, is_done);
                 outcome.due_at.push((nth, began_at + i64::try_from(due(nth).as_micros())?));
             }
             Ok(outcome)
@@ -77,7 +80,7 @@ pub async fn flat_out(url: &str, connections: usize, time: Duration, requests: i
             while began.elapsed() < time {
                 let sent_at = Instant::now();
                 let is_done = connection.send(requests(nth)?).await?.is_success();
-                outcome.note(sent_at.elapsed(), is_done);
+                outcome.note(sent_at, sent_at, is_done);
                 nth += connections;
             }
             Ok(outcome)
@@ -96,8 +99,9 @@ async fn each<F: Future<Output = Result<Outcome>> + Send + 'static>(
     let working: Vec<_> = opened.into_iter().enumerate().map(|(place, connection)| tokio::spawn(work(connection, place))).collect();
     let mut all = Outcome::default();
     for done in try_join_all(working).await? {
-        let Outcome { times, due_at, refused, .. } = done?;
+        let Outcome { times, sent, due_at, refused, .. } = done?;
         all.times.add(&times);
+        all.sent.add(&sent);
         all.due_at.extend(due_at);
         all.refused += refused;
     }
@@ -112,9 +116,10 @@ impl Outcome {
         usize::try_from(self.times.count()).unwrap_or(usize::MAX)
     }
 
-    fn note(&mut self, time: Duration, is_done: bool) {
+    fn note(&mut self, due_at: Instant, sent_at: Instant, is_done: bool) {
         if is_done {
-            self.times.note_duration(time);
+            self.times.note_duration(due_at.elapsed());
+            self.sent.note_duration(sent_at.elapsed());
         } else {
             self.refused += 1;
         }

@@ -69,6 +69,7 @@ async fn overloaded(shop: &Shop, flat: f64, time: Duration, orders: impl Request
         Sample::new("refused with 503", "%", refused),
     ];
     samples.extend(Sample::percentiles("from when it was due to answer, of those taken", &over.times, None));
+    samples.extend(Sample::percentiles("from when it was sent to answer, of those taken", &over.sent, None));
     Ok(samples)
 }
 

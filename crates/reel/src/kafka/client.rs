@@ -48,8 +48,12 @@ impl Kafka {
     /// A consumer that only ever gets assigned what a lane owns. A truncated log is a loss, not a place to start.
     #[must_use]
     pub fn consumer(&self) -> ClientConfig {
-        self.with(&[
-            ("group.id", &self.group),
+        self.consumer_with(&[])
+    }
+
+    fn consumer_with(&self, more: &[(&str, &str)]) -> ClientConfig {
+        let ours = [
+            ("group.id", self.group.as_str()),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
@@ -60,14 +64,18 @@ impl Kafka {
             ("fetch.message.max.bytes", "1048576"),
             ("allow.auto.create.topics", "false"),
             ("isolation.level", "read_uncommitted"),
-        ])
+        ];
+        self.with(&[&ours[..], more].concat())
     }
 
     /// A consumer of which nobody waits for a single record: it takes what has come in a while together, and costs the broker little.
     pub(crate) fn unhurried_consumer(&self) -> ClientConfig {
-        let mut config = self.consumer();
-        config.set("fetch.min.bytes", "65536").set("fetch.wait.max.ms", "50");
-        config
+        self.consumer_with(&[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "50")])
+    }
+
+    /// A consumer of which there may be one for each lane that is opened: it fetches no more than a megabyte ahead.
+    pub(crate) fn small_consumer(&self) -> ClientConfig {
+        self.consumer_with(&[("queued.max.messages.kbytes", "1024")])
     }
 
     /// A producer that keeps the order and never gives up on its own. It compresses nothing, unless it is told to: the broker

@@ -181,7 +181,7 @@ impl Reader {
 
     fn take(&self) -> Result<BaseConsumer<Quiet>, KafkaError> {
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
-        idle.map_or_else(|| BaseConsumer::from_config_and_context(&self.kafka.consumer(), Quiet::default()), Ok)
+        idle.map_or_else(|| BaseConsumer::from_config_and_context(&self.kafka.small_consumer(), Quiet::default()), Ok)
     }
 
     fn give_back(&self, consumer: BaseConsumer<Quiet>) {

@@ -11,4 +11,4 @@ pub use owner::Owner;
 use std::time::Duration;
 
 /// How long anything may take: far more than it does, for machines are slow at times.
-pub const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(180);

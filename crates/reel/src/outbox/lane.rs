@@ -12,8 +12,11 @@ use crate::lanes::{Grant, Notice};
 
 /// Rows of one lane in memory that were not sent yet.
 const PENDING_ROWS: usize = 4_000;
-/// Records of one lane that were sent and not acked.
-const IN_FLIGHT: u64 = 10_000;
+/// While so many records of a partition are not acked, librdkafka's idempotent producer sends no further request for it
+/// (<https://github.com/confluentinc/librdkafka/pull/4989>), and its thread spins on a core if it holds more. So it is given no more.
+const IN_FLIGHT: u64 = 5;
+/// So many bytes are handed over at once: one request takes them, for it takes a megabyte.
+const BURST_BYTES: usize = 512 * 1024;
 
 /// A lane that was opened: where its relay begins.
 #[derive(Debug, Clone)]
@@ -78,8 +81,18 @@ impl Lane {
         self.behind && !self.stalled && self.pending.len() < PENDING_ROWS / 2
     }
 
-    pub(super) fn may_send(&self) -> bool {
-        !self.stalled && self.sent - self.acks.get().answered < IN_FLIGHT
+    /// How many of the rows in memory may be handed over now: what one request takes, or none while the last ones are not acked.
+    pub(super) fn burst(&self) -> usize {
+        if self.stalled || self.sent - self.acks.get().answered >= IN_FLIGHT {
+            return 0;
+        }
+        let mut bytes = 0;
+        let fits = |row: &&Numbered| {
+            let before = bytes;
+            bytes += row.payload.len();
+            before < BURST_BYTES
+        };
+        self.pending.iter().take_while(fits).count()
     }
 
     pub(super) fn may_leave(&self, now: Instant) -> bool {

@@ -246,7 +246,8 @@ impl Relay {
 
     fn send(&mut self) {
         for lane in self.lanes.values_mut() {
-            while let Some(row) = lane.pending.front().filter(|_| lane.may_send()) {
+            for _ in 0..lane.burst() {
+                let Some(row) = lane.pending.front() else { break };
                 match self.publisher.publisher().send(row, lane.generation, &lane.acks) {
                     Ok(()) => {
                         lane.next_send = row.seq + 1;

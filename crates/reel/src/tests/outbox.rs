@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::till::{Fixture, Till};
 use crate::database::Writes;
 use crate::kafka::Kafka;
+use crate::lanes::{Grant, Notice};
 use crate::model::{Partition, Service};
-use crate::outbox::{Draft, Outlet, Publisher, Relay, RelayLane, number, read};
+use crate::outbox::{Draft, Outlet, Publisher, Relay, RelayHandle, RelayLane, number, read};
 use crate::runtime::Gate;
 use crate::wire::Traced;
 
@@ -112,22 +113,64 @@ async fn decisions_are_numbered_in_a_valid_serial_order() {
     assert!(order.is_sorted() && order.len() == 3, "{order:?}");
 }
 
+/// The relay of lane 0 with a producer that finds no broker.
+struct Unheard {
+    fixture: Fixture,
+    outlet: Arc<Alone>,
+    relay: RelayHandle,
+    grant: Grant,
+    _notices: mpsc::UnboundedReceiver<Notice>,
+}
+
+impl Unheard {
+    async fn open(name: &str) -> Self {
+        let fixture = Fixture::open(name).await;
+        let grant = fixture.take(Partition(0)).await;
+        let (replica, nowhere) = (fixture.replica.clone(), Kafka { brokers: NOWHERE.to_owned(), ..fixture.kafka.clone() });
+        let outlet = Arc::new(Alone(Publisher::new(&nowhere, Till::NAME, replica.topic.clone()).expect("publisher")));
+        let (notices, inbox) = mpsc::unbounded_channel();
+        let relay = Relay::start(outlet.clone(), &replica.sessions, replica.pool.clone(), Arc::new(Gate::new(1_000)), notices);
+        relay.join(RelayLane { grant: grant.clone(), generation: 0, next_seq: 0 });
+        Self { fixture, outlet, relay, grant, _notices: inbox }
+    }
+
+    /// Commits so many events, and gives the relay their rows.
+    async fn commit(&self, events: usize) {
+        let drafts = (0..events).map(|_| draft(0)).collect();
+        let rows = number(&mut self.fixture.connection().await, Writes::default(), drafts).await.expect("number").expect("open");
+        self.relay.committed(rows);
+    }
+
+    async fn until_handed_over(&self, records: i32) {
+        devstack::wait::until(Duration::from_secs(20), "records to be handed over", || async {
+            Ok((self.outlet.0.in_flight() == records).then_some(()))
+        })
+        .await
+        .expect("handed over");
+    }
+
+    /// Returns when the lane has left, which takes as long as it may try to send the rest: many turns of the relay.
+    async fn leave(&self) {
+        self.relay.leave(self.grant.partition, self.grant.token, true).await.expect("left");
+    }
+}
+
 #[tokio::test]
 async fn the_cursor_does_not_move_before_the_broker_has_acked() {
-    let fixture = Fixture::open("unacked").await;
-    let grant = fixture.take(Partition(0)).await;
-    number(&mut fixture.connection().await, Writes::default(), vec![draft(0), draft(0)]).await.expect("number").expect("open");
-    let (replica, nowhere) = (fixture.replica.clone(), Kafka { brokers: NOWHERE.to_owned(), ..fixture.kafka.clone() });
-    let outlet = Arc::new(Alone(Publisher::new(&nowhere, Till::NAME, replica.topic.clone()).expect("publisher")));
-    let (notices, _inbox) = mpsc::unbounded_channel();
-    let relay = Relay::start(outlet.clone(), &replica.sessions, replica.pool.clone(), Arc::new(Gate::new(1_000)), notices);
-    relay.join(RelayLane { grant: grant.clone(), generation: 0, next_seq: 0 });
-    devstack::wait::until(Duration::from_secs(20), "both records to be handed over", || async {
-        Ok((outlet.0.in_flight() == 2).then_some(()))
-    })
-    .await
-    .expect("sent");
-    // Until it leaves, the lane has many turns to write its cursor.
-    relay.leave(grant.partition, grant.token, true).await.expect("left");
-    assert_eq!(fixture.count("select seq from reel.cursors where partition = 0").await, 0);
+    let unheard = Unheard::open("unacked").await;
+    unheard.commit(2).await;
+    unheard.until_handed_over(2).await;
+    unheard.leave().await;
+    assert_eq!(unheard.fixture.count("select seq from reel.cursors where partition = 0").await, 0);
+}
+
+/// The producer's thread would spin on what it holds and may not send.
+#[tokio::test]
+async fn the_producer_gets_nothing_more_while_what_it_has_is_not_acked() {
+    let unheard = Unheard::open("not-acked").await;
+    unheard.commit(6).await;
+    unheard.until_handed_over(6).await;
+    unheard.commit(6).await;
+    unheard.leave().await;
+    assert_eq!(unheard.outlet.0.in_flight(), 6);
 }

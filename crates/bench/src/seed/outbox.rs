@@ -61,7 +61,8 @@ pub async fn commit_rows(pool: &PgPool, count: u32) -> Result<Instant> {
     Ok(committed_at)
 }
 
-/// Puts so many rows that were relayed long ago into the outbox of a ledger that was opened and does not run, and as many notes.
+/// Puts so many rows that were relayed long ago into the outbox of a ledger that was opened and does not run, and as many notes, whose
+/// keys are as old: those of a service grow with time, as UUIDs of version 7 do.
 ///
 /// # Errors
 /// Where the database refuses.
@@ -71,7 +72,9 @@ pub async fn old_rows(pool: &PgPool, count: u32) -> Result<()> {
         "insert into reel.outbox (partition, seq, event_id, key, type, payload, headers, step, place)
          select partition, seq, gen_random_uuid(), gen_random_uuid()::text, 'Noted', decode(repeat('5a', 256), 'hex'), '{}', 0, 0
          from generate_series(0, $1 - 1) as seq, generate_series(0, (select max(partition) from reel.heads)) as partition",
-        "insert into notes (order_id, length) select gen_random_uuid(), 207 from generate_series(1, $1 * (select count(*) from reel.heads))",
+        "insert into notes (order_id, length)
+         select (lpad(to_hex(1700000000000 + nth), 12, '0') || '7' || substr(md5(nth::text), 1, 19))::uuid, 207
+         from generate_series(1, $1 * (select count(*) from reel.heads)) as nth",
         "update reel.heads set next_seq = next_seq + $1",
         "update reel.cursors set seq = seq + $1",
     ];

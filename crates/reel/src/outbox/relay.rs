@@ -1,7 +1,7 @@
 //! The relay: publishes the outbox of the lanes that this replica owns, in the order of the numbers.
 //!
-//! Rows come from memory right after their commit where they follow on, else from the table. Records of many rows are in
-//! flight at once; the cursor follows the acks. A crash anywhere sends some records again, which every consumer drops.
+//! Rows come from memory right after their commit where they follow on, else from the table. What waits for a lane is
+//! sent when the last records of it were acked, all at once; the cursor follows the acks. A crash anywhere sends some records again, which every consumer drops.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The relay: publishes the outbox of the lanes that this replica owns, in the order of the numbers.
 //!
-//! Rows come from memory right after their commit where they follow on, else from the table. What waits for a lane is
-//! sent when the last records of it were acked, all at once; the cursor follows the acks. A crash anywhere sends some records again, which every consumer drops.
+//! Rows come from memory right after their commit where they follow on, else from the table. What waits for a lane is sent
+//! at once when its last records were acked; the cursor follows the acks. A crash anywhere sends some records again, which
+//! every consumer drops.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use serde::Deserialize;
 
 /// Where Kafka is, and how the clients of one service reach it.
 #[derive(Debug, Clone)]
@@ -31,6 +33,10 @@ const SILENT_AFTER: &str = "10000";
 const ACKED_WITHIN: &str = "8000";
 /// How long a record waits for others of its partition: as long as it takes to hand over those of one step.
 const LINGER_MS: &str = "0.2";
+/// How often a client that is watched tells its statistics.
+const STATISTICS_MS: &str = "2000";
+/// So many statistics in a row that know of no broker mean that the client looks for none any more.
+const STRANDED_AFTER: u32 = 2;
 /// At most one of the same complaints in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -112,15 +118,52 @@ impl Kafka {
 
 /// A client context that tells each of librdkafka's complaints once in a while instead of flooding the log. A process has a dozen
 /// clients, which all complain of the same, so it is told once for all of them.
+///
+/// It also notes whether its client has lost all brokers. A broker that comes back after a pause may answer that the cluster has
+/// no brokers, and librdkafka believes it and never looks for any again (<https://github.com/confluentinc/librdkafka/issues/5301>):
+/// such a client is stranded, and must be made anew.
 #[derive(Debug, Default)]
-pub struct Quiet(());
+pub struct Quiet {
+    /// How many statistics in a row knew of no broker.
+    without_brokers: AtomicU32,
+}
 
 /// The complaints of this process, and when each was told.
 static TOLD: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex::default);
 
+/// What matters here of librdkafka's statistics (STATISTICS.md).
+#[derive(Deserialize)]
+struct Statistics {
+    brokers: HashMap<String, Broker>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    /// `configured`, `learned`, `internal` or `logical`; the last two are no brokers.
+    source: String,
+}
+
+impl Quiet {
+    /// Whether the client has lost all brokers, for longer than it takes to learn of them anew. Only of a client whose configuration is
+    /// [`watched`], and which is polled.
+    pub(crate) fn is_stranded(&self) -> bool {
+        self.without_brokers.load(Ordering::Relaxed) >= STRANDED_AFTER
+    }
+}
+
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        match serde_json::from_slice::<Statistics>(statistics) {
+            Ok(seen) if seen.brokers.values().any(|broker| matches!(broker.source.as_str(), "configured" | "learned")) => {
+                self.without_brokers.store(0, Ordering::Relaxed);
+            }
+            Ok(_) => drop(self.without_brokers.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => tracing::debug!(error = %error, "librdkafka's statistics cannot be read"),
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -133,4 +176,38 @@ impl ClientContext for Quiet {
     }
 }
 
+/// Has a client tell its statistics, by which [`Quiet`] knows whether it is stranded. Whoever does not poll it must not ask for them,
+/// since they pile up.
+pub(crate) fn watched(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
+    config.set("statistics.interval.ms", STATISTICS_MS);
+    config
+}
+
 impl ConsumerContext for Quiet {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: &[u8] = br#"{"name": "order", "brokers": {"GroupCoordinator": {"nodeid": -1, "source": "logical", "state": "UP"}}}"#;
+    const ONE: &[u8] = br#"{"brokers": {"kafka:9092/bootstrap": {"nodeid": -1, "source": "configured", "state": "DOWN"}}}"#;
+
+    #[test]
+    fn a_client_is_stranded_when_it_has_known_no_broker_for_a_while() {
+        let client = Quiet::default();
+        client.stats_raw(NONE);
+        assert!(!client.is_stranded(), "it may be looking for them");
+        client.stats_raw(NONE);
+        assert!(client.is_stranded());
+    }
+
+    #[test]
+    fn a_client_that_knows_a_broker_is_not_stranded_although_that_is_down() {
+        let client = Quiet::default();
+        for statistics in [NONE, ONE, NONE] {
+            client.stats_raw(statistics);
+            assert!(!client.is_stranded());
+        }
+    }
+}

@@ -6,6 +6,7 @@ mod reader;
 mod record;
 mod topics;
 
+pub(crate) use client::watched;
 pub use client::{Kafka, Quiet};
 pub(crate) use intake::{Delivered, Intake, Taken};
 pub use reader::{ReadError, Reader};

@@ -1,7 +1,7 @@
 //! Reads a range of a topic-partition, once: for opening, for checking that a topic is still the same, for audits.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,6 +18,8 @@ const READ_AHEAD: usize = 2_000;
 /// How many consumers are kept: each is a connection and four threads, and opening many lanes at once takes one for each.
 const KEPT: usize = 4;
 const POLL: Duration = Duration::from_millis(100);
+/// After so long without a record that must be there, another consumer is asked.
+const SILENCE: Duration = Duration::from_secs(10);
 const METADATA: Duration = Duration::from_secs(5);
 /// How long it may take to ask whether a topic is there, when something else about it has failed.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -148,23 +150,30 @@ impl Reader {
         until: i64,
         sender: &mpsc::Sender<Result<Record, ReadError>>,
     ) -> Result<(), ReadError> {
-        let consumer = self.take()?;
-        let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(topic, partition.0, Offset::Offset(from))?;
-        consumer.assign(&assignment)?;
+        let mut consumer = self.take()?;
+        let (mut next, mut heard_at) = (from, Instant::now());
+        assign(&consumer, topic, partition, next)?;
         let mut records = Records::default();
         while !sender.is_closed() {
             match consumer.poll(POLL) {
+                // It may have lost all brokers (see `Quiet`), and nobody watches an idle one's statistics.
+                None if heard_at.elapsed() > SILENCE => {
+                    consumer = self.fresh()?;
+                    heard_at = Instant::now();
+                    assign(&consumer, topic, partition, next)?;
+                }
                 None => {}
                 Some(Ok(message)) if message.offset() >= until => break,
                 Some(Ok(message)) => {
-                    let last = message.offset() + 1 >= until;
+                    next = message.offset() + 1;
+                    let last = next >= until;
                     if sender.blocking_send(Ok(records.read(&message))).is_err() || last {
                         break;
                     }
+                    heard_at = Instant::now();
                 }
                 Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))) => {
-                    return Err(ReadError::OutOfRange { topic: topic.to_owned(), partition, offset: from });
+                    return Err(ReadError::OutOfRange { topic: topic.to_owned(), partition, offset: next });
                 }
                 Some(Err(KafkaError::MessageConsumption(
                     RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition,
@@ -181,7 +190,11 @@ impl Reader {
 
     fn take(&self) -> Result<BaseConsumer<Quiet>, KafkaError> {
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
-        idle.map_or_else(|| BaseConsumer::from_config_and_context(&self.kafka.small_consumer(), Quiet::default()), Ok)
+        idle.map_or_else(|| self.fresh(), Ok)
+    }
+
+    fn fresh(&self) -> Result<BaseConsumer<Quiet>, KafkaError> {
+        BaseConsumer::from_config_and_context(&self.kafka.small_consumer(), Quiet::default())
     }
 
     fn give_back(&self, consumer: BaseConsumer<Quiet>) {
@@ -191,6 +204,13 @@ impl Reader {
             idle.push(consumer);
         }
     }
+}
+
+/// Has a consumer read a partition from an offset on, and nothing else.
+fn assign(consumer: &BaseConsumer<Quiet>, topic: &str, partition: Partition, from: i64) -> Result<(), KafkaError> {
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, partition.0, Offset::Offset(from))?;
+    consumer.assign(&assignment)
 }
 
 /// How many partitions a topic has; `None` where the broker does not know it.

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use super::Numbered;
-use crate::kafka::{Kafka, Quiet};
+use crate::kafka::{Kafka, Quiet, watched};
 use crate::model::Partition;
 use crate::wire::{Envelope, Opened};
 
@@ -126,15 +126,15 @@ impl Publisher {
         error
     }
 
-    /// Makes the producer anew if it has failed for good, which an idempotent one does at an authorization error. Whoever
-    /// waits for the old one's records is told that they were not sent.
+    /// Makes the producer anew if it has failed for good, which an idempotent one does at an authorization error, and any
+    /// where it has lost all brokers. Whoever waits for the old one's records is told that they were not sent.
     pub(crate) fn renew_if_failed(&self) {
-        if self.current().client().fatal_error().is_none() {
+        if failure(&self.current()).is_none() {
             return;
         }
         let mut producer = self.producer.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((code, reason)) = producer.client().fatal_error() {
-            tracing::error!(%code, reason, "the producer has failed for good and is made anew");
+        if let Some(reason) = failure(&producer) {
+            tracing::error!(reason, "the producer has failed for good and is made anew");
             match Self::producer(&self.kafka, &self.acked) {
                 Ok(fresh) => *producer = Arc::new(fresh),
                 Err(error) => tracing::error!(error = %error, "no new producer"),
@@ -148,13 +148,25 @@ impl Publisher {
         self.current().in_flight_count()
     }
 
+    /// Has the producer believe that it has lost all brokers.
+    #[cfg(test)]
+    pub(crate) fn strand(&self) {
+        (0..2).for_each(|_| self.current().context().stats_raw(br#"{"brokers": {}}"#));
+    }
+
     fn current(&self) -> Arc<ThreadedProducer<Deliveries>> {
         self.producer.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn producer(kafka: &Kafka, acked: &Arc<Notify>) -> Result<ThreadedProducer<Deliveries>, KafkaError> {
-        ThreadedProducer::from_config_and_context(&kafka.producer(), Deliveries { acked: acked.clone(), quiet: Quiet::default() })
+        ThreadedProducer::from_config_and_context(&watched(&kafka.producer()), Deliveries { acked: acked.clone(), quiet: Quiet::default() })
     }
+}
+
+/// Why a producer sends nothing any more, if so.
+fn failure(producer: &ThreadedProducer<Deliveries>) -> Option<String> {
+    let fatal = producer.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"));
+    fatal.or_else(|| producer.context().quiet.is_stranded().then(|| "it has lost all brokers".to_owned()))
 }
 
 impl Acks {
@@ -188,6 +200,10 @@ impl Acks {
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.quiet.log(level, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.quiet.stats_raw(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -6,4 +6,4 @@ mod statements;
 mod step;
 mod till;
 
-pub(crate) use till::{Credit, Till, credit};
+pub(crate) use till::{Credit, Fixture, Till, credit};

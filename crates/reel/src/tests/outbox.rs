@@ -119,7 +119,7 @@ struct Unheard {
     outlet: Arc<Alone>,
     relay: RelayHandle,
     grant: Grant,
-    _notices: mpsc::UnboundedReceiver<Notice>,
+    notices: mpsc::UnboundedReceiver<Notice>,
 }
 
 impl Unheard {
@@ -128,10 +128,10 @@ impl Unheard {
         let grant = fixture.take(Partition(0)).await;
         let (replica, nowhere) = (fixture.replica.clone(), Kafka { brokers: NOWHERE.to_owned(), ..fixture.kafka.clone() });
         let outlet = Arc::new(Alone(Publisher::new(&nowhere, Till::NAME, replica.topic.clone()).expect("publisher")));
-        let (notices, inbox) = mpsc::unbounded_channel();
-        let relay = Relay::start(outlet.clone(), &replica.sessions, replica.pool.clone(), Arc::new(Gate::new(1_000)), notices);
+        let (sender, notices) = mpsc::unbounded_channel();
+        let relay = Relay::start(outlet.clone(), &replica.sessions, replica.pool.clone(), Arc::new(Gate::new(1_000)), sender);
         relay.join(RelayLane { grant: grant.clone(), generation: 0, next_seq: 0 });
-        Self { fixture, outlet, relay, grant, _notices: inbox }
+        Self { fixture, outlet, relay, grant, notices }
     }
 
     /// Commits so many events, and gives the relay their rows.
@@ -173,4 +173,19 @@ async fn the_producer_gets_nothing_more_while_what_it_has_is_not_acked() {
     unheard.commit(6).await;
     unheard.leave().await;
     assert_eq!(unheard.outlet.0.in_flight(), 6);
+}
+
+#[tokio::test]
+async fn a_producer_that_has_lost_all_brokers_is_made_anew_and_its_lanes_are_opened_anew() {
+    let mut unheard = Unheard::open("stranded").await;
+    unheard.commit(2).await;
+    unheard.until_handed_over(2).await;
+    // Again and again, since its own statistics say that it knows an address.
+    let mut stranded = || {
+        unheard.outlet.0.strand();
+        matches!(unheard.notices.try_recv(), Ok(Notice::Reopen { partition: Partition(0), .. })).then_some(())
+    };
+    devstack::wait::until(Duration::from_secs(20), "the lane to be opened anew", || std::future::ready(Ok(stranded())))
+        .await
+        .expect("told");
 }

@@ -36,7 +36,7 @@ const LINGER_MS: &str = "0.2";
 /// How often a client that is watched tells its statistics.
 const STATISTICS_MS: &str = "2000";
 /// So many statistics in a row that know of no broker mean that the client looks for none any more.
-const STRANDED_AFTER: u32 = 2;
+const STRANDED_AFTER: u32 = 3;
 /// At most one of the same complaints in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -120,11 +120,11 @@ impl Kafka {
 /// clients, which all complain of the same, so it is told once for all of them.
 ///
 /// It also notes whether its client has lost all brokers. A broker that comes back after a pause may answer that the cluster has
-/// no brokers, and librdkafka believes it and never looks for any again (<https://github.com/confluentinc/librdkafka/issues/5301>):
-/// such a client is stranded, and must be made anew.
+/// no brokers, and librdkafka believes it (<https://github.com/confluentinc/librdkafka/issues/5301>): then it knows none any more, or
+/// one to which it never connects. Such a client is stranded, and must be made anew.
 #[derive(Debug, Default)]
 pub struct Quiet {
-    /// How many statistics in a row knew of no broker.
+    /// How many statistics in a row knew of no broker that it has to do with.
     without_brokers: AtomicU32,
 }
 
@@ -141,6 +141,14 @@ struct Statistics {
 struct Broker {
     /// `configured`, `learned`, `internal` or `logical`; the last two are no brokers.
     source: String,
+    /// `INIT` where no connection was tried.
+    state: String,
+}
+
+impl Broker {
+    fn is_known(&self) -> bool {
+        matches!(self.source.as_str(), "configured" | "learned") && self.state != "INIT"
+    }
 }
 
 impl Quiet {
@@ -158,7 +166,7 @@ impl ClientContext for Quiet {
 
     fn stats_raw(&self, statistics: &[u8]) {
         match serde_json::from_slice::<Statistics>(statistics) {
-            Ok(seen) if seen.brokers.values().any(|broker| matches!(broker.source.as_str(), "configured" | "learned")) => {
+            Ok(seen) if seen.brokers.values().any(Broker::is_known) => {
                 self.without_brokers.store(0, Ordering::Relaxed);
             }
             Ok(_) => drop(self.without_brokers.fetch_add(1, Ordering::Relaxed)),
@@ -190,23 +198,26 @@ impl ConsumerContext for Quiet {}
 mod tests {
     use super::*;
 
-    const NONE: &[u8] = br#"{"name": "order", "brokers": {"GroupCoordinator": {"nodeid": -1, "source": "logical", "state": "UP"}}}"#;
-    const ONE: &[u8] = br#"{"brokers": {"kafka:9092/bootstrap": {"nodeid": -1, "source": "configured", "state": "DOWN"}}}"#;
+    const NONE: &str = r#"{"name": "order", "brokers": {"GroupCoordinator": {"nodeid": -1, "source": "logical", "state": "UP"}}}"#;
+    const UNTRIED: &str = r#"{"brokers": {"kafka:9092/1": {"nodeid": 1, "source": "learned", "state": "INIT"}}}"#;
+    const DOWN: &str = r#"{"brokers": {"kafka:9092/bootstrap": {"nodeid": -1, "source": "configured", "state": "DOWN"}}}"#;
 
     #[test]
     fn a_client_is_stranded_when_it_has_known_no_broker_for_a_while() {
         let client = Quiet::default();
-        client.stats_raw(NONE);
-        assert!(!client.is_stranded(), "it may be looking for them");
-        client.stats_raw(NONE);
+        for statistics in [NONE, UNTRIED] {
+            client.stats_raw(statistics.as_bytes());
+            assert!(!client.is_stranded(), "it may be looking for them");
+        }
+        client.stats_raw(NONE.as_bytes());
         assert!(client.is_stranded());
     }
 
     #[test]
-    fn a_client_that_knows_a_broker_is_not_stranded_although_that_is_down() {
+    fn a_client_that_looks_for_a_broker_is_not_stranded_although_that_is_down() {
         let client = Quiet::default();
-        for statistics in [NONE, ONE, NONE] {
-            client.stats_raw(statistics);
+        for statistics in [NONE, UNTRIED, DOWN, NONE, UNTRIED] {
+            client.stats_raw(statistics.as_bytes());
             assert!(!client.is_stranded());
         }
     }

@@ -151,7 +151,7 @@ impl Publisher {
     /// Has the producer believe that it has lost all brokers.
     #[cfg(test)]
     pub(crate) fn strand(&self) {
-        (0..2).for_each(|_| self.current().context().stats_raw(br#"{"brokers": {}}"#));
+        (0..3).for_each(|_| self.current().context().stats_raw(br#"{"brokers": {}}"#));
     }
 
     fn current(&self) -> Arc<ThreadedProducer<Deliveries>> {

@@ -1,25 +1,46 @@
-# The commands a person types. Each does its own set-up.
+# The commands to type. Each does its own set-up.
 #
-#   make demo [ORDERS=1000] [RATE=n] [SEED=n] [KILL=n]   the order saga on real Kafka and Postgres, and its audit
-#   make demo STACK=docker                               the same on the images, as compose/ deploys them
-#   make up, make down [STACK=docker]                    the same system, left running; stopped
-#   make test, make check                                all tests, all lints; STACK=docker has Kafka and Postgres in containers
-#   make test-containers                                 the images as containers: needs a Docker engine
-#   make faults [MINUTES=3] [SEED=n]                     a seeded stream of faults while orders run, and what must hold
-#   make fuzz-http [EXAMPLES=50] [SEED=n]                made-up requests to the OpenAPI documents of the services
-#   make failover [TRIALS=20] [LEASE=5s]                 how long others wait when something dies: medians
-#   make bench [ONLY=relay,step] [ROUNDS=3]              what it costs: rates and latencies beside yardsticks, in a release build
-#   make model [QUICK=1]                                 the model checker over the production functions; a minute of it
-#   make planted [FAULTS=0]                              bugs are planted, and tests, model and fault runs must find them: hours
+#   make demo [ORDERS=1000] [RATE=n] [SEED=n] [KILL=n]
+#                        the order saga on real Kafka and Postgres, and its audit
+#   make demo STACK=docker
+#                        the same with the images, deployed as in compose/
+#   make up, make down [STACK=docker]
+#                        starts the same system and leaves it running; stops it
+#   make test, make check
+#                        all tests, all lints; STACK=docker runs Kafka and Postgres in containers
+#   make test-containers
+#                        tests of the images as containers; needs a Docker engine
+#   make faults [MINUTES=3] [SEED=n]
+#                        a seeded series of faults while orders run, and a check of what must hold
+#   make fuzz-http [EXAMPLES=50] [SEED=n]
+#                        generated requests against the services' OpenAPI documents
+#   make failover [TRIALS=20] [LEASE=5s]
+#                        time until work goes on after something dies: medians
+#   make bench [ONLY=relay,step] [ROUNDS=3]
+#                        rates and latencies beside yardsticks, in a release build
+#   make model [QUICK=1]
+#                        the model checker over the production functions; QUICK takes a minute
+#   make planted [FAULTS=0]
+#                        plants bugs that tests, model and fault runs must find; takes hours
 
-.PHONY: demo up down test test-containers images check faults fuzz-http failover bench model planted setup build
+.PHONY: demo up down test test-containers images check faults fuzz-http failover bench model planted
+.PHONY: setup build
+
+# librdkafka is compiled by make, by default at -O2, which takes two CPU minutes of a first demo.
+# This halves that for debug builds. Setting CFLAGS itself would do so too, but cargo would rebuild
+# other crates whenever it appears or disappears.
+cargo := GNUMAKEFLAGS='CFLAGS=-O1\ -g0 CXXFLAGS=-O0\ -g0' cargo
 
 compose := docker compose -f compose/compose.yaml
 bin := $(or $(CARGO_TARGET_DIR),target)/debug
 
+services := $(shell sed -n 's/^name = "\(.*\)"$$/\1/p' services.toml)
+# Only what the demo runs: without the tests, the model checker, the bench and testcontainers.
+shop := --package orderctl $(services:%=--package %)
+
 ifeq ($(STACK),docker)
 demo: setup images
-	cargo build --package orderctl
+	$(cargo) build --package orderctl --features docker
 	$(bin)/orderctl demo
 
 up:
@@ -29,34 +50,39 @@ up:
 down:
 	$(compose) down
 else
-demo: setup build
+demo: setup
+	$(cargo) build --bins $(shop)
 	$(bin)/orderctl demo
 
-up: setup build
+up: setup
+	$(cargo) build --bins $(shop)
 	$(bin)/orderctl up
 
-down: setup build
+down: setup
+	$(cargo) build --bins $(shop)
 	$(bin)/orderctl down
 endif
 
-# One stack for all tests: the one that is given or runs, or one that ends with them.
-test: setup
-	cargo build --workspace --all-targets
+# One stack for all tests: the one given in the environment, one that already runs, or a new one
+# that ends with the tests.
+test: setup build
 	$(bin)/devstack exec -- cargo test --workspace --exclude container-tests
 
-# The images as containers; without a Docker engine these are skipped, or fail if REQUIRE_DOCKER=1.
+# Without a Docker engine these tests are skipped, or fail if REQUIRE_DOCKER=1.
 test-containers: setup
 	if docker info >/dev/null 2>&1; then $(MAKE) images; fi
-	cargo build --package devstack
-	cargo test --package container-tests -- --nocapture
+	$(cargo) build --package devstack --features docker
+	$(cargo) test --package container-tests -- --nocapture
 
 images:
-	$(compose) --profile tools build secrets order-topics payment-topics inventory-topics orderctl
+	$(compose) --profile tools build secrets $(services:%=%-topics) orderctl
 
 check: setup
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	$(cargo) fmt --all --check
+	$(cargo) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	scripts/services --check
+	scripts/planted --check
 	scripts/audit
 
 faults: setup build
@@ -68,9 +94,10 @@ fuzz-http: setup build
 failover: setup build
 	$(bin)/orderctl failover
 
-# Not the whole workspace: its tests plant failpoints in the toolkit, which a release build refuses.
+# Not the whole workspace: its tests turn on the toolkit's failpoints, and a release build refuses
+# those.
 bench: setup
-	cargo build --release --bins --package bench --package order --package payment --package inventory
+	cargo build --release --bins --package bench $(services:%=--package %)
 	$(or $(CARGO_TARGET_DIR),target)/release/bench
 
 model: setup build
@@ -82,5 +109,6 @@ planted: setup
 setup:
 	@scripts/setup
 
+# All targets, as for the tests: with fewer, dependencies get other features and are rebuilt.
 build:
-	cargo build --workspace --bins
+	$(cargo) build --workspace --all-targets

@@ -1,7 +1,8 @@
 #!/bin/bash
-# Runs once, when the volume is new: for each service a database, an owner that migrates it, and a role that works in it and can
-# reach nothing else. The auditor reads all of them.
+# Runs once, when the volume is new: creates for each service a database, an owner that migrates it,
+# and a role that works in it and reaches nothing else. The auditor reads all of them.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/services"
 sql() { psql --username postgres --no-psqlrc --quiet -v ON_ERROR_STOP=1 "$@"; }
 passwords=${PASSWORDS:-/run/reel/passwords.sql}
 
@@ -10,7 +11,7 @@ sql --dbname postgres <<END
 create role auditor login password :'auditor' in role pg_read_all_data;
 revoke connect, temporary on database postgres, template1 from public;
 END
-for service in order payment inventory; do
+for service in $services; do
     sql --dbname postgres <<END
 \i $passwords
 create role "${service}_owner" login password :'${service}_owner';
@@ -21,7 +22,9 @@ grant connect on database "$service" to "$service", auditor;
 END
     sql --dbname "$service" <<END
 alter default privileges for role "${service}_owner" grant usage on schemas to "$service";
-alter default privileges for role "${service}_owner" grant select, insert, update, delete on tables to "$service";
-alter default privileges for role "${service}_owner" grant usage, select, update on sequences to "$service";
+alter default privileges for role "${service}_owner"
+    grant select, insert, update, delete on tables to "$service";
+alter default privileges for role "${service}_owner"
+    grant usage, select, update on sequences to "$service";
 END
 done

@@ -1,4 +1,5 @@
-//! What tests of whole sagas share: a shop that runs, and a pen that writes records as another service's relay would.
+//! Fixtures of the tests of whole sagas: a running shop, and a pen that writes records as another
+//! service's relay would.
 
 mod pen;
 mod shop;

@@ -1,4 +1,4 @@
-//! A running shop: the three services with a customer who has money and products that are in stock.
+//! A running shop: the three services, a customer with money, and products in stock.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,27 +7,31 @@ use anyhow::{Context, Result, ensure};
 use contracts::{CustomerId, OrderId};
 use devstack::{Stack, topics, wait};
 use orderctl::system::{Client, Replica, Service, System, SystemOptions};
+use reel::inspect::{self, InputProgress, LaneProgress};
 use reel::model::{Partition, Partitions};
 use serde_json::Value;
 
-/// How long anything may take: far more than it does, for machines are slow at times.
+/// Time limit for any one wait, generous because machines are slow at times.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// The shop and its processes.
 pub struct Shop {
     /// The system.
     pub system: System,
-    /// Its processes, `order-1` first; empty until they are started.
+    /// Running processes, `order-1` first; empty until they are started.
     pub replicas: Vec<Replica>,
-    /// A client that tries again.
+    /// A client that retries.
     pub client: Client,
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds. `what` completes the sentence "waited 60s for ...".
 ///
 /// # Errors
-/// Where it does not within [`LIMIT`].
-pub async fn eventually<F: Future<Output = Result<bool>>>(what: &str, mut holds: impl FnMut() -> F) -> Result<()> {
+/// If the condition does not hold within [`LIMIT`], or `holds` fails.
+pub async fn eventually<F: Future<Output = Result<bool>>>(
+    what: &str,
+    mut holds: impl FnMut() -> F,
+) -> Result<()> {
     wait::until(LIMIT, what, || {
         let holds = holds();
         async move { Ok(holds.await?.then_some(())) }
@@ -36,14 +40,18 @@ pub async fn eventually<F: Future<Output = Result<bool>>>(what: &str, mut holds:
 }
 
 impl Shop {
-    /// Databases and topics on the shared stack; no process runs.
+    /// Creates databases and topics on the shared stack, and starts no process.
     pub async fn prepared(change: impl FnOnce(&mut SystemOptions)) -> Result<Self> {
         let stack = Stack::shared().await?;
         Self::on(stack.kafka(), stack.postgres(), change).await
     }
 
-    /// Databases and topics on servers of the test's own.
-    pub async fn on(kafka: &str, postgres: &str, change: impl FnOnce(&mut SystemOptions)) -> Result<Self> {
+    /// Creates databases and topics on the test's own servers, and starts no process.
+    pub async fn on(
+        kafka: &str,
+        postgres: &str,
+        change: impl FnOnce(&mut SystemOptions),
+    ) -> Result<Self> {
         let mut options = SystemOptions::new(kafka, postgres, &topics::unique_prefix());
         options.partitions = 4;
         options.lease = Duration::from_secs(2);
@@ -53,7 +61,7 @@ impl Shop {
         Ok(Self { system, replicas: Vec::new(), client })
     }
 
-    /// Two replicas of each service on the shared stack, with money and stock.
+    /// Starts two replicas of each service on the shared stack, with money and stock.
     pub async fn open(change: impl FnOnce(&mut SystemOptions)) -> Result<Self> {
         let mut shop = Self::prepared(change).await?;
         shop.replicas = shop.system.start_all(2).await?;
@@ -61,29 +69,34 @@ impl Shop {
         Ok(shop)
     }
 
-    /// Money for ann, and stock.
+    /// Gives money to ann and receives stock.
     pub async fn fill(&self) -> Result<()> {
         self.client.deposit("ann", 1_000_000, "first").await?.created()?;
         self.client.receive("COFFEE", 1_000, "first").await?.created()?;
         Ok(())
     }
 
-    /// Places so many orders of ann's for one pack of coffee each.
+    /// Places this many orders for ann, each for one pack of coffee.
     pub async fn order(&self, name: &str, count: usize) -> Result<Vec<OrderId>> {
         let mut orders = Vec::new();
         for nth in 0..count {
-            orders.push(self.client.place("ann", &[("COFFEE", 1)], &format!("{name}-{nth}")).await?.order_id()?);
+            orders.push(
+                self.client
+                    .place("ann", &[("COFFEE", 1)], &format!("{name}-{nth}"))
+                    .await?
+                    .order_id()?,
+            );
         }
         Ok(orders)
     }
 
-    /// How keys fall into lanes.
+    /// The mapping from keys to lanes.
     #[must_use]
     pub fn partitions(&self) -> Partitions {
-        Partitions::new(4).expect("the partitions of `on`")
+        Partitions::new(4).expect("4 is a valid number of partitions")
     }
 
-    /// The key under which an order of ann's falls into a lane.
+    /// An idempotency key with which an order of ann's falls into a lane, and the order's id.
     pub fn key_in(&self, lane: Partition, name: &str) -> (String, OrderId) {
         let partitions = self.partitions();
         let ann: CustomerId = "ann".parse().expect("a name");
@@ -94,13 +107,14 @@ impl Shop {
             .expect("some key falls into every lane")
     }
 
-    /// What an order's status is.
+    /// An order's status.
     pub async fn status(&self, order: OrderId) -> Result<String> {
         let order = self.client.order(order).await?.success()?;
         Ok(order["status"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Every saga ends, and the audit finds nothing wrong. Returns its figures.
+    /// Waits until every saga has ended, checks that the audit finds nothing wrong, and returns its
+    /// figures.
     pub async fn ends_well(&self) -> Result<orderctl::audit::Figures> {
         self.system.until_quiet(LIMIT).await?;
         let audit = self.system.places().audit().await?;
@@ -108,48 +122,106 @@ impl Shop {
         Ok(audit.figures)
     }
 
-    /// Asks a replica once for an order of ann's, as a client that does not try again.
+    /// Places an order of ann's at one replica, without retries.
     pub async fn ask_once(&self, replica: &Replica, key: &str) -> Result<reqwest::Response> {
-        let order = serde_json::json!({"customer": "ann", "lines": [{"sku": "COFFEE", "quantity": 1}]});
-        let request =
-            reqwest::Client::new().post(format!("{}/orders", replica.url())).header("Idempotency-Key", key).bearer_auth(self.token());
+        let order =
+            serde_json::json!({"customer": "ann", "lines": [{"sku": "COFFEE", "quantity": 1}]});
+        let request = reqwest::Client::new()
+            .post(format!("{}/orders", replica.url()))
+            .header("Idempotency-Key", key)
+            .bearer_auth(self.token());
         Ok(request.json(&order).timeout(LIMIT).send().await?)
     }
 
-    /// A token that may do everything.
+    /// A token with every scope.
     #[must_use]
     pub fn token(&self) -> String {
         self.system.tokens().staff().expect("a secret signs")
     }
 
-    /// One replica of each service on servers of the test's own, with money and stock.
-    pub async fn alone_on(kafka: &str, postgres: &str, change: impl FnOnce(&mut SystemOptions)) -> Result<Self> {
+    /// Starts one replica of each service on the test's own servers, with money and stock.
+    pub async fn alone_on(
+        kafka: &str,
+        postgres: &str,
+        change: impl FnOnce(&mut SystemOptions),
+    ) -> Result<Self> {
         let mut shop = Self::on(kafka, postgres, change).await?;
         shop.replicas = shop.system.start_all(1).await?;
         shop.fill().await?;
         Ok(shop)
     }
 
-    /// The replica of this name.
+    /// The replica with this name.
     #[must_use]
     pub fn replica(&self, name: &str) -> &Replica {
-        self.replicas.iter().find(|replica| replica.name() == name).expect("a replica of this name")
+        self.replicas
+            .iter()
+            .find(|replica| replica.name() == name)
+            .expect("a replica with this name")
     }
 
-    /// What `/health/ready` of a replica says.
+    /// The JSON body of a replica's `/health/ready`.
     pub async fn health(&self, replica: &Replica) -> Result<Value> {
         let text = reqwest::get(format!("{}/health/ready", replica.url())).await?.text().await?;
         serde_json::from_str(&text).context("health is JSON")
     }
 
-    /// A number out of a service's database.
+    /// The number that a query returns from a service's database.
     pub async fn count(&self, service: Service, sql: &'static str) -> Result<i64> {
         Ok(sqlx::query_scalar(sql).fetch_one(self.system.pool(service)).await?)
     }
 
-    /// Takes a process out of the shop.
+    /// The progress of a service, or of one of its projections, in a topic: a value a partition.
+    ///
+    /// # Errors
+    /// If the service's database is unreachable.
+    pub async fn inputs(
+        &self,
+        service: Service,
+        reader: &str,
+        topic: Service,
+    ) -> Result<Vec<InputProgress>> {
+        let mut connection = self.system.pool(service).acquire().await?;
+        let mut inputs = inspect::inputs(&mut connection, reader).await?;
+        let topic = self.system.topic(topic);
+        inputs.retain(|input| input.topic == topic);
+        Ok(inputs)
+    }
+
+    /// The progress of a service's own topic: a value a lane.
+    ///
+    /// # Errors
+    /// If the service's database is unreachable.
+    pub async fn lanes(&self, service: Service) -> Result<Vec<LaneProgress>> {
+        let mut connection = self.system.pool(service).acquire().await?;
+        Ok(inspect::lanes(&mut connection).await?)
+    }
+
+    /// The number of messages that a service has parked.
+    ///
+    /// # Errors
+    /// If the service's database is unreachable or not migrated.
+    pub async fn parked(&self, service: Service) -> Result<usize> {
+        let mut connection = self.system.pool(service).acquire().await?;
+        Ok(inspect::parked(&mut connection).await?.len())
+    }
+
+    /// The number of deadlines that a service has set.
+    ///
+    /// # Errors
+    /// If the service's database is unreachable or not migrated.
+    pub async fn deadlines(&self, service: Service) -> Result<i64> {
+        let mut connection = self.system.pool(service).acquire().await?;
+        Ok(inspect::deadline_count(&mut connection, None).await?)
+    }
+
+    /// Removes a process from the shop and returns it.
     pub fn take(&mut self, name: &str) -> Replica {
-        let place = self.replicas.iter().position(|replica| replica.name() == name).expect("a replica of this name");
-        self.replicas.remove(place)
+        let index = self
+            .replicas
+            .iter()
+            .position(|replica| replica.name() == name)
+            .expect("a replica with this name");
+        self.replicas.remove(index)
     }
 }

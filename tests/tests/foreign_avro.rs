@@ -1,13 +1,16 @@
-//! Our records are plain Avro to others: Python's fastavro reads one of each type.
+//! Compatibility of the records with another Avro implementation: Python's fastavro reads one of
+//! each type.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{fs, io::Write};
 
 use contracts::samples;
+use orderctl::system::Service;
 use serde_json::{Value, json};
 
-/// Reads `[{name, schema, payload}]` and writes `[value]`. The fingerprint is fastavro's own.
+/// A program that reads `[{name, schema, payload}]` and writes `[value]`. It compares the payload's
+/// fingerprint with the one that fastavro computes.
 const READER: &str = r#"
 import datetime, io, json, sys, uuid
 import fastavro, fastavro.schema
@@ -50,9 +53,19 @@ fn one_record_of_each_type_is_decoded_by_a_foreign_avro_implementation() {
         })
         .collect();
 
-    let mut reader = Command::new(python()).args(["-c", READER]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python");
-    reader.stdin.take().expect("a pipe").write_all(Value::from(records).to_string().as_bytes()).expect("it reads");
-    let output = done("fastavro", reader.wait_with_output());
+    let mut reader = Command::new(python())
+        .args(["-c", READER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python");
+    reader
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(Value::from(records).to_string().as_bytes())
+        .expect("the reader takes its input");
+    let output = checked("fastavro", reader.wait_with_output());
     let values: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
 
     assert_eq!(values.len(), samples.len());
@@ -61,31 +74,48 @@ fn one_record_of_each_type_is_decoded_by_a_foreign_avro_implementation() {
     }
 }
 
-/// The newest version of a schema, from its file.
+/// The newest version of a schema, read from its file.
 fn newest_schema(name: &str) -> Value {
     let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas");
-    let folders = ["order", "payment", "inventory"].map(|service| schemas.join(service));
-    let versions =
-        (1..).map(|version| folders.iter().map(|folder| folder.join(format!("{name}.v{version}.avsc"))).find(|file| file.exists()));
-    let newest = versions.map_while(|file| file).last().unwrap_or_else(|| panic!("no schema of {name}"));
+    let folders = Service::all().map(|service| schemas.join(service.name())).collect::<Vec<_>>();
+    let versions = (1..).map(|version| {
+        folders
+            .iter()
+            .map(|folder| folder.join(format!("{name}.v{version}.avsc")))
+            .find(|file| file.exists())
+    });
+    let newest =
+        versions.map_while(|file| file).last().unwrap_or_else(|| panic!("no schema of {name}"));
     serde_json::from_str(&fs::read_to_string(newest).expect("a readable file")).expect("JSON")
 }
 
-/// A Python that has fastavro: a venv under the target folder, made by whoever needs it first.
+/// A Python with fastavro, in a venv under the target folder that is created when first needed.
 fn python() -> PathBuf {
     const FASTAVRO: &str = "fastavro==1.13.1";
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fastavro");
     let python = venv.join("bin/python");
-    let has_it = Command::new(&python).args(["-c", "import fastavro"]).stderr(Stdio::null()).status();
-    if !has_it.is_ok_and(|status| status.success()) {
-        done("python3 -m venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output());
-        done("pip install", Command::new(&python).args(["-m", "pip", "install", "--quiet", FASTAVRO]).output());
+    let has_fastavro =
+        Command::new(&python).args(["-c", "import fastavro"]).stderr(Stdio::null()).status();
+    if !has_fastavro.is_ok_and(|status| status.success()) {
+        checked(
+            "python3 -m venv",
+            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output(),
+        );
+        checked(
+            "pip install",
+            Command::new(&python).args(["-m", "pip", "install", "--quiet", FASTAVRO]).output(),
+        );
     }
     python
 }
 
-fn done(what: &str, output: std::io::Result<Output>) -> Output {
+fn checked(what: &str, output: std::io::Result<Output>) -> Output {
     let output = output.unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert!(output.status.success(), "{what}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{what}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     output
 }

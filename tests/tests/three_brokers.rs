@@ -1,4 +1,5 @@
-//! Three brokers: what becomes of orders when the leader of their lane dies or falls silent, and when most brokers die.
+//! Three brokers: no order is lost when the leader of its lane dies or falls silent, or when two of
+//! the three die.
 
 use std::time::Duration;
 
@@ -19,106 +20,133 @@ use uuid::Uuid;
 
 /// The lane whose leaders die.
 const LANE: Partition = Partition(1);
-/// An order arrives every so often.
+/// Interval between two orders.
 const ORDER_EVERY: Duration = Duration::from_millis(40);
-/// Orders of the lane that must have been confirmed after a fault.
+/// Number of orders of the lane that must be confirmed after a fault.
 const CONFIRMED: i64 = 10;
 
-/// A client that orders all the time, each order under its own key again and again until it is acknowledged.
-struct Regular {
+/// A client that keeps placing orders, and retries each with its key until it is acknowledged.
+struct SteadyLoad {
     end: oneshot::Sender<()>,
     orders: JoinHandle<Result<Vec<OrderId>>>,
 }
 
-/// What became of a lane's orders that were placed after some moment.
-#[derive(sqlx::FromRow)]
+/// Outcome of the lane's orders that were placed after some moment.
 struct Since {
     confirmed: i64,
-    /// From the moment to the first confirmation, in seconds.
+    /// Time from that moment to the first confirmation, in seconds.
     first: f64,
-    /// The longest that one of them waited, in seconds.
+    /// Longest time from an order to its confirmation, in seconds.
     longest: f64,
 }
 
+reel::from_row!(Since { confirmed: "confirmed", first: "first", longest: "longest" });
+
 #[tokio::test]
-async fn a_leader_dies_then_one_falls_silent_then_two_of_three_die_and_no_order_is_lost() -> Result<()> {
+async fn a_leader_dies_then_one_falls_silent_then_two_of_three_die_and_no_order_is_lost()
+-> Result<()> {
     let mut cluster = KafkaCluster::temporary().await?;
     let stack = Stack::shared().await?;
-    let mut shop = Shop::on(cluster.bootstrap(), stack.postgres(), |options| options.replication = 3).await?;
+    let mut shop =
+        Shop::on(cluster.bootstrap(), stack.postgres(), |options| options.replication = 3).await?;
     shop.replicas = shop.system.start_all(2).await?;
     shop.client.deposit("ann", 100_000_000, "first").await?.created()?;
     shop.client.receive("COFFEE", 100_000, "first").await?.created()?;
-    let regular = Regular::of(shop.client.clone());
-    goes_on(&shop, 0.0).await?;
-    assert_eq!(own_property(&cluster, &shop, "min.insync.replicas").await?.as_deref(), Some("2"), "as `order topics` makes it");
 
-    a_leader_is_killed(&mut cluster, &shop).await?;
-    a_leader_falls_silent(&cluster, &shop).await?;
-    two_of_three_are_killed(&mut cluster, &shop).await?;
+    let load = SteadyLoad::start(shop.client.clone());
+    until_confirmed_since(&shop, 0.0).await?;
+    assert_eq!(
+        own_property(&cluster, &shop, "min.insync.replicas").await?.as_deref(),
+        Some("2"),
+        "`order topics` must set it"
+    );
 
-    let acknowledged = regular.ends().await?;
+    kill_a_leader(&mut cluster, &shop).await?;
+    silence_a_leader(&cluster, &shop).await?;
+    kill_two_of_three(&mut cluster, &shop).await?;
+
+    let acknowledged = load.end().await?;
     let figures = shop.ends_well().await?;
     tell(&format!("{figures:?}"));
     let count = u64::try_from(acknowledged.len())?;
     assert_eq!((figures.orders, figures.confirmed), (count, count));
+
     let ids: Vec<Uuid> = acknowledged.iter().map(|order| order.uuid()).collect();
-    let confirmed: i64 = sqlx::query_scalar("select count(*) from orders where order_id = any($1) and status = 'confirmed'")
-        .bind(ids)
-        .fetch_one(shop.system.pool(Service::Order))
-        .await?;
-    assert_eq!(u64::try_from(confirmed)?, count, "every acknowledged order is confirmed");
+    let confirmed: i64 = sqlx::query_scalar(
+        "select count(*) from orders where order_id = any($1) and status = 'confirmed'",
+    )
+    .bind(ids)
+    .fetch_one(shop.system.pool(Service::ORDER))
+    .await?;
+    assert_eq!(u64::try_from(confirmed)?, count, "every acknowledged order must be confirmed");
+
     for replica in &shop.replicas {
         let lanes = &shop.health(replica).await?["lanes"];
-        assert_eq!((&lanes["stopped"], &lanes["waiting"]), (&json!({}), &json!({})), "{}", replica.name());
+        assert_eq!(
+            (&lanes["stopped"], &lanes["waiting"]),
+            (&json!({}), &json!({})),
+            "{}",
+            replica.name()
+        );
     }
     shop.replicas.clear();
     Ok(())
 }
 
-async fn a_leader_is_killed(cluster: &mut KafkaCluster, shop: &Shop) -> Result<()> {
+async fn kill_a_leader(cluster: &mut KafkaCluster, shop: &Shop) -> Result<()> {
     cluster.until_in_sync().await?;
     let leader = leader(cluster, shop).await?;
     cluster.kill(leader).await?;
-    let since = goes_on(shop, now(shop).await?).await?;
+    let since = until_confirmed_since(shop, now(shop).await?).await?;
     tell(&format!("a leader killed: {since}"));
     cluster.start_again(leader).await
 }
 
-/// It comes back while others lead, and still believes that it does.
-async fn a_leader_falls_silent(cluster: &KafkaCluster, shop: &Shop) -> Result<()> {
+/// Pauses the leader. It comes back when another broker leads, and still believes itself leader.
+async fn silence_a_leader(cluster: &KafkaCluster, shop: &Shop) -> Result<()> {
     cluster.until_in_sync().await?;
     let leader = leader(cluster, shop).await?;
     cluster.pause(leader)?;
-    let since = goes_on(shop, now(shop).await?).await?;
+    let since = until_confirmed_since(shop, now(shop).await?).await?;
     tell(&format!("a leader silent: {since}"));
     cluster.resume(leader)
 }
 
-/// The leader stays, but alone it may not publish what it is sent.
-async fn two_of_three_are_killed(cluster: &mut KafkaCluster, shop: &Shop) -> Result<()> {
+/// Kills both followers. The leader stays, but alone it may not acknowledge any record.
+async fn kill_two_of_three(cluster: &mut KafkaCluster, shop: &Shop) -> Result<()> {
     cluster.until_in_sync().await?;
     let leader = leader(cluster, shop).await?;
     let others: Vec<usize> = (0..cluster.size()).filter(|node| *node != leader).collect();
     for node in &others {
         cluster.kill(*node).await?;
     }
+
     let killed_at = now(shop).await?;
-    eventually("events to wait, and health to show it", || async {
+    eventually("health to show waiting events", || async {
         let health = shop.health(shop.replica("order-1")).await?;
         ensure!(health["ready"] == true, "not ready: {health}");
-        Ok(health["backlog"]["events"].as_i64() >= Some(50) && health["backlog"]["oldest_seconds"].as_f64() > Some(5.0))
+        Ok(health["backlog"]["events"].as_i64() >= Some(50)
+            && health["backlog"]["oldest_seconds"].as_f64() > Some(5.0))
     })
     .await?;
-    assert_eq!(Since::of(shop, killed_at).await?.confirmed, 0, "nothing is published that a majority does not have");
+    assert_eq!(
+        Since::of(shop, killed_at).await?.confirmed,
+        0,
+        "no event may be published that only one broker has"
+    );
+
     cluster.start_again(others[0]).await?;
     let back_at = now(shop).await?;
-    let since = goes_on(shop, killed_at).await?;
-    tell(&format!("two of three killed: {since}; one of them answered again after {:.1} s", back_at - killed_at));
+    let since = until_confirmed_since(shop, killed_at).await?;
+    tell(&format!(
+        "two of three killed: {since}; one of them was back after {:.1} s",
+        back_at - killed_at
+    ));
     cluster.start_again(others[1]).await
 }
 
-impl Regular {
-    fn of(client: Client) -> Self {
+impl SteadyLoad {
+    fn start(client: Client) -> Self {
         let (end, mut ends) = oneshot::channel();
         let orders = tokio::spawn(async move {
             let mut acknowledged = Vec::new();
@@ -134,54 +162,81 @@ impl Regular {
         Self { end, orders }
     }
 
-    /// The orders that were acknowledged.
-    async fn ends(self) -> Result<Vec<OrderId>> {
+    /// Ends the load, and returns the orders that were acknowledged.
+    async fn end(self) -> Result<Vec<OrderId>> {
         let _ = self.end.send(());
         self.orders.await?
     }
 }
 
 impl Since {
-    /// By the order service's own events: an order is confirmed when all three services have published and read.
+    /// Computes the outcome from the order service's own events. An order is confirmed when all
+    /// three services have published and read.
     async fn of(shop: &Shop, moment: f64) -> Result<Self> {
         let sql = "select count(*) as confirmed,
-                       coalesce(extract(epoch from min(confirmed.recorded_at)) - $2, 0)::float8 as first,
-                       coalesce(extract(epoch from max(confirmed.recorded_at - created.recorded_at)), 0)::float8 as longest
-                   from reel.outbox as created join reel.outbox as confirmed using (partition, key)
-                   where created.type = 'OrderCreated' and confirmed.type = 'OrderConfirmed'
-                       and partition = $1 and created.recorded_at > to_timestamp($2)";
-        Ok(sqlx::query_as(sql).bind(LANE.0).bind(moment).fetch_one(shop.system.pool(Service::Order)).await?)
+                coalesce(extract(epoch from min(confirmed.recorded_at)) - $2, 0)::float8
+                    as first,
+                coalesce(
+                    extract(epoch from max(confirmed.recorded_at - created.recorded_at)), 0
+                )::float8 as longest
+            from reel.outbox as created join reel.outbox as confirmed using (partition, key)
+            where created.type = 'OrderCreated' and confirmed.type = 'OrderConfirmed'
+                and partition = $1 and created.recorded_at > to_timestamp($2)";
+        Ok(sqlx::query_as(sql)
+            .bind(LANE.0)
+            .bind(moment)
+            .fetch_one(shop.system.pool(Service::ORDER))
+            .await?)
     }
 }
 
 impl std::fmt::Display for Since {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "first confirmation after {:.1} s, longest wait of an order {:.1} s", self.first, self.longest)
+        write!(
+            f,
+            "first confirmation after {:.1} s, longest wait of an order {:.1} s",
+            self.first, self.longest
+        )
     }
 }
 
 /// Waits until orders of the lane that were placed after this moment are confirmed.
-async fn goes_on(shop: &Shop, moment: f64) -> Result<Since> {
-    eventually("orders of the lane to be confirmed", || async { Ok(Since::of(shop, moment).await?.confirmed >= CONFIRMED) }).await?;
+async fn until_confirmed_since(shop: &Shop, moment: f64) -> Result<Since> {
+    eventually("orders of the lane to be confirmed", || async {
+        Ok(Since::of(shop, moment).await?.confirmed >= CONFIRMED)
+    })
+    .await?;
     Since::of(shop, moment).await
 }
 
 /// Seconds since 1970 by the database's clock, which stamps the events.
 async fn now(shop: &Shop) -> Result<f64> {
     let sql = "select extract(epoch from clock_timestamp())::float8";
-    Ok(sqlx::query_scalar(sql).fetch_one(shop.system.pool(Service::Order)).await?)
+    Ok(sqlx::query_scalar(sql).fetch_one(shop.system.pool(Service::ORDER)).await?)
 }
 
 /// The node that leads the lane's partition of the orders.
 async fn leader(cluster: &KafkaCluster, shop: &Shop) -> Result<usize> {
-    cluster.leader_of(&shop.system.topic(Service::Order), LANE.0).await?.context("the lane has a leader")
+    cluster
+        .leader_of(&shop.system.topic(Service::ORDER), LANE.0)
+        .await?
+        .context("the lane's partition has no leader")
 }
 
-/// A property that the topic of the orders has of its own, and not from the broker.
+/// The value of a property that is set on the topic of the orders itself, not on the broker.
 async fn own_property(cluster: &KafkaCluster, shop: &Shop, name: &str) -> Result<Option<String>> {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", cluster.bootstrap()).create()?;
-    let topic = shop.system.topic(Service::Order);
-    let described = admin.describe_configs([&ResourceSpecifier::Topic(&topic)], &AdminOptions::new()).await?;
-    let config = described.into_iter().next().context("an answer")?.map_err(|code| anyhow::anyhow!("refused: {code}"))?;
-    Ok(config.get(name).filter(|entry| entry.source == ConfigSource::DynamicTopic).and_then(|entry| entry.value.clone()))
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", cluster.bootstrap()).create()?;
+    let topic = shop.system.topic(Service::ORDER);
+    let described =
+        admin.describe_configs([&ResourceSpecifier::Topic(&topic)], &AdminOptions::new()).await?;
+    let config = described
+        .into_iter()
+        .next()
+        .context("the broker does not describe the topic")?
+        .map_err(|code| anyhow::anyhow!("the broker refuses to describe the topic: {code}"))?;
+    Ok(config
+        .get(name)
+        .filter(|entry| entry.source == ConfigSource::DynamicTopic)
+        .and_then(|entry| entry.value.clone()))
 }

@@ -1,6 +1,7 @@
-//! Ids: newtypes that travel as strings, in Avro, in JSON and as keys of records.
+//! Ids: newtypes that are strings in Avro, in JSON and in the keys of records.
 //!
-//! `apache_avro`'s serde is not human readable, so a plain [`Uuid`] would be written as 16 bytes; ours are text everywhere.
+//! The serializer of `apache_avro` is not human-readable, so it would write a plain [`Uuid`] as 16
+//! bytes. Ours are text everywhere.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -8,17 +9,17 @@ use std::str::FromStr;
 use apache_avro::Schema;
 use apache_avro::schema::derive::AvroSchemaComponent;
 use apache_avro::schema::{Name, Namespace};
-use reel::model::Key;
-use reel::step::RowKey;
+use reel_core::model::{Key, RowKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A text that is not the value it should be. It says what would be right.
+/// A text that is not a valid value. The message says what a valid one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub(crate) &'static str);
 
-/// What every value that travels as a string needs, given [`FromStr`] and [`Display`].
+/// Implements, on top of [`FromStr`] and [`Display`], what a value needs that is a string on the
+/// wire.
 macro_rules! travels_as_text {
     ($name:ident, $schema:expr) => {
         impl TryFrom<String> for $name {
@@ -36,7 +37,10 @@ macro_rules! travels_as_text {
         }
 
         impl AvroSchemaComponent for $name {
-            fn get_schema_in_ctxt(_: &mut std::collections::HashMap<Name, Schema>, _: &Namespace) -> Schema {
+            fn get_schema_in_ctxt(
+                _: &mut std::collections::HashMap<Name, Schema>,
+                _: &Namespace,
+            ) -> Schema {
                 $schema
             }
         }
@@ -52,14 +56,16 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// The id of what a request asks for: the same owner and `Idempotency-Key` give the same id (UUIDv5).
+            /// Derives the id of what a request creates: the same owner and `Idempotency-Key` give
+            /// the same id (UUIDv5).
             #[must_use]
             pub fn of_request(owner: &impl Display, idempotency_key: &str) -> Self {
-                // No owner has a slash in it, so no two pairs give the same text.
-                Self(Uuid::new_v5(&Uuid::from_u128($namespace), format!("{owner}/{idempotency_key}").as_bytes()))
+                // No owner contains a slash, so different pairs give different texts.
+                let name = format!("{owner}/{idempotency_key}");
+                Self(Uuid::new_v5(&Uuid::from_u128($namespace), name.as_bytes()))
             }
 
-            /// The plain uuid.
+            /// The id as a plain uuid.
             #[must_use]
             pub const fn uuid(self) -> Uuid {
                 self.0
@@ -72,7 +78,7 @@ macro_rules! uuid_id {
             }
         }
 
-        /// 36 lower-case characters.
+        /// Writes the uuid as 36 lower-case characters.
         impl Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 Display::fmt(self.0.as_hyphenated(), f)
@@ -117,7 +123,7 @@ macro_rules! name_id {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
+            /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -161,28 +167,29 @@ macro_rules! name_id {
 }
 
 uuid_id!(
-    /// An order, and so the saga: the key of every event in it.
+    /// The id of an order, and of its saga: the key of every event in it.
     OrderId, "an order id is a uuid", 0x6f72_6465_722e_4f72_a665_7249_6400_0001
 );
 uuid_id!(
-    /// A payment into an account.
+    /// The id of a deposit into an account.
     DepositId, "a deposit id is a uuid", 0x7061_796d_656e_4465_b06f_7369_7400_0002
 );
 uuid_id!(
-    /// Goods that came in.
+    /// The id of a receipt of goods.
     ReceiptId, "a receipt id is a uuid", 0x696e_7665_6e74_4265_8365_6970_7400_0003
 );
 name_id!(
-    /// A customer, who has one account.
+    /// The name of a customer, who has at most one account.
     CustomerId, "a customer is 1 to 64 letters, digits, dots, dashes or underscores"
 );
 name_id!(
-    /// A product: stock-keeping unit.
+    /// The stock-keeping unit of a product.
     Sku, "a sku is 1 to 64 letters, digits, dots, dashes or underscores"
 );
 
 fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 #[cfg(test)]

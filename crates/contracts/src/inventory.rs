@@ -1,7 +1,7 @@
 //! What the inventory service publishes, on the topic `inventory`.
 
 use apache_avro::AvroSchema;
-use reel::model::{Key, Keyed};
+use reel_core::model::{Key, Keyed};
 use serde::{Deserialize, Serialize};
 
 use crate::symbols::symbols;
@@ -11,9 +11,8 @@ use crate::{Line, OrderId, ReceiptId, RequestHash, Shortage, Sku};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct InventoryUpdated {
-    /// The order.
     pub order_id: OrderId,
-    /// What was taken.
+    /// The lines that were taken.
     pub lines: Vec<Line>,
 }
 
@@ -21,11 +20,10 @@ pub struct InventoryUpdated {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct InventoryFailed {
-    /// The order.
     pub order_id: OrderId,
-    /// Why not.
+    /// Why it was not taken.
     pub reason: InventoryFailure,
-    /// The products of which there was not enough.
+    /// The products of which there was too little.
     pub short: Vec<Shortage>,
 }
 
@@ -33,23 +31,20 @@ pub struct InventoryFailed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct InventoryRestored {
-    /// The order.
     pub order_id: OrderId,
-    /// What was put back.
+    /// The lines that were put back.
     pub lines: Vec<Line>,
 }
 
-/// Goods came in.
+/// Goods were received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct StockReceived {
-    /// The receipt.
     pub receipt_id: ReceiptId,
-    /// The product.
     pub sku: Sku,
-    /// How many.
+    /// The quantity, above zero.
     pub quantity: i64,
-    /// Of the request that brought them in.
+    /// Hash of the request.
     pub request_hash: RequestHash,
 }
 
@@ -58,14 +53,14 @@ symbols! {
     pub enum InventoryFailure {
         /// A reason that this version does not know.
         Unknown = "unknown",
-        /// There was not enough.
+        /// There was too little of a product.
         OutOfStock = "out_of_stock",
-        /// The order was cancelled before its payment was seen.
+        /// The order's cancellation was read before its payment.
         OrderCancelled = "order_cancelled",
     }
 }
 
-reel::events! {
+reel_core::events! {
     /// What the inventory service publishes.
     pub enum InventoryEvent on "inventory" {
         InventoryUpdated: ["../../../schemas/inventory/InventoryUpdated.v1.avsc"],

@@ -1,7 +1,8 @@
-//! The Rust types of the events in `schemas/`, one file for each producing service, and the values that they are made of.
+//! The Rust types of the events in `schemas/`, one file for each producing service, and of the
+//! values in them.
 //!
-//! Every value checks itself, when it is made and when it is read from the wire: an [`OrderId`] is a uuid, a [`Sku`] has
-//! only characters that a path, a log line and a Kafka key can hold.
+//! Every value is validated when it is parsed, also from the wire: an [`OrderId`] is a uuid, and a
+//! [`Sku`] has only characters that are safe in a path, a log line and a Kafka key.
 
 mod ids;
 pub mod inventory;

@@ -1,42 +1,38 @@
-//! Lines: so many of a product.
+//! Lines of an order: a quantity of a product.
 
 use apache_avro::AvroSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Money, Sku};
 
-/// So many of a product.
+/// A quantity of a product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct Line {
-    /// The product.
     pub sku: Sku,
-    /// How many.
     pub quantity: i64,
 }
 
-/// So many of a product at a price.
+/// A quantity of a product at a price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema, utoipa::ToSchema)]
 #[avro(namespace = "shop")]
 pub struct PricedLine {
     /// The product.
     #[schema(value_type = String, example = "COFFEE")]
     pub sku: Sku,
-    /// How many.
     pub quantity: i64,
-    /// What one of them costs.
+    /// The price of one.
     pub unit_price: Money,
 }
 
-/// A product of which there was not enough.
+/// A product of which there was too little.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct Shortage {
-    /// The product.
     pub sku: Sku,
-    /// How many were wanted.
+    /// How many the order wanted.
     pub wanted: i64,
-    /// How many there were.
+    /// How many were on hand.
     pub available: i64,
 }
 

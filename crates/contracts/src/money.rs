@@ -12,13 +12,15 @@ use crate::Invalid;
 use crate::ids::travels_as_text;
 
 /// An amount in minor units (cents of a euro) of a currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, AvroSchema, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, AvroSchema, utoipa::ToSchema,
+)]
 #[avro(namespace = "shop")]
 pub struct Money {
-    /// In minor units.
+    /// The amount in minor units.
     #[schema(example = 1290)]
     pub amount: i64,
-    /// Of what.
+    /// The currency, by its ISO 4217 code.
     #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "EUR")]
     pub currency: Currency,
 }
@@ -30,21 +32,21 @@ impl Money {
         Self { amount, currency }
     }
 
-    /// The sum, unless it overflows or the currencies differ.
+    /// The sum; `None` if it overflows or the currencies differ.
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let amount = self.amount.checked_add(other.amount)?;
         (self.currency == other.currency).then_some(Self { amount, ..self })
     }
 
-    /// So many times the amount, unless it overflows.
+    /// The amount times `quantity`; `None` if it overflows.
     #[must_use]
     pub fn checked_times(self, quantity: i64) -> Option<Self> {
         Some(Self { amount: self.amount.checked_mul(quantity)?, ..self })
     }
 }
 
-/// A currency by its ISO 4217 code: three upper-case letters.
+/// A currency: its ISO 4217 code of three upper-case letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Currency([u8; 3]);
@@ -70,7 +72,9 @@ impl FromStr for Currency {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let code = <[u8; 3]>::try_from(text.as_bytes()).ok().filter(|code| code.iter().all(u8::is_ascii_uppercase));
+        let code = <[u8; 3]>::try_from(text.as_bytes())
+            .ok()
+            .filter(|code| code.iter().all(u8::is_ascii_uppercase));
         code.map(Self).ok_or(Invalid("a currency is three upper-case letters, as in ISO 4217"))
     }
 }

@@ -1,49 +1,46 @@
 //! What the order service publishes, on the topic `orders`.
 
 use apache_avro::AvroSchema;
-use reel::model::{Key, Keyed, Timestamp};
+use reel_core::model::{Key, Keyed, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::symbols::symbols;
 use crate::{CustomerId, Money, OrderId, PricedLine, RequestHash};
 
-/// A customer placed an order. It is settled by its deadline or cancelled.
+/// A customer placed an order. It is confirmed by its deadline, or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct OrderCreated {
-    /// The order.
     pub order_id: OrderId,
     /// Who pays.
     pub customer: CustomerId,
-    /// One for each product.
+    /// One line for each product.
     pub lines: Vec<PricedLine>,
-    /// What the lines cost together.
+    /// Sum of the lines.
     pub total: Money,
     /// When it was placed.
     pub placed_at: Timestamp,
-    /// The deadline, after which the order is cancelled.
+    /// The deadline: an order that is still open then is cancelled.
     pub settle_by: Timestamp,
-    /// Of the request that placed it.
+    /// Hash of the request that placed it.
     pub request_hash: RequestHash,
 }
 
-/// The order has its money and its stock.
+/// The order's money and stock are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct OrderConfirmed {
-    /// The order.
     pub order_id: OrderId,
 }
 
-/// The order will not be; what was taken for it comes back.
+/// The order will not be fulfilled; whatever was taken for it is returned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct OrderCancelled {
-    /// The order.
     pub order_id: OrderId,
-    /// Why.
+    /// Why it was cancelled.
     pub reason: CancelReason,
-    /// More about the reason, for people.
+    /// Details of the reason, for people.
     pub detail: Option<String>,
 }
 
@@ -56,14 +53,14 @@ symbols! {
         PaymentFailed = "payment_failed",
         /// The stock could not be taken.
         OutOfStock = "out_of_stock",
-        /// The customer asked for it.
+        /// The customer cancelled it.
         Customer = "customer",
         /// The deadline passed.
         Expired = "expired",
     }
 }
 
-reel::events! {
+reel_core::events! {
     /// What the order service publishes.
     pub enum OrderEvent on "orders" {
         OrderCreated: ["../../../schemas/order/OrderCreated.v1.avsc"],

@@ -1,7 +1,7 @@
 //! What the payment service publishes, on the topic `payments`.
 
 use apache_avro::AvroSchema;
-use reel::model::{Key, Keyed};
+use reel_core::model::{Key, Keyed};
 use serde::{Deserialize, Serialize};
 
 use crate::symbols::symbols;
@@ -11,13 +11,12 @@ use crate::{CustomerId, DepositId, Line, Money, OrderId, RequestHash};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct PaymentCompleted {
-    /// The order.
     pub order_id: OrderId,
-    /// From whose account.
+    /// The customer whose account pays.
     pub customer: CustomerId,
-    /// How much.
+    /// The order's total.
     pub amount: Money,
-    /// The order's lines: what inventory has to take.
+    /// The order's lines: what inventory takes.
     pub lines: Vec<Line>,
 }
 
@@ -25,25 +24,23 @@ pub struct PaymentCompleted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct PaymentFailed {
-    /// The order.
     pub order_id: OrderId,
-    /// From whose account.
+    /// The customer whose account would have paid.
     pub customer: CustomerId,
-    /// How much it would have been.
+    /// The order's total.
     pub amount: Money,
-    /// Why not.
+    /// Why it was not taken.
     pub reason: PaymentFailure,
 }
 
-/// The money taken for the order was given back.
+/// The money taken for the order was refunded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct PaymentRefunded {
-    /// The order.
     pub order_id: OrderId,
-    /// To whose account.
+    /// The customer whose account it was returned to.
     pub customer: CustomerId,
-    /// How much.
+    /// The order's total.
     pub amount: Money,
 }
 
@@ -51,13 +48,12 @@ pub struct PaymentRefunded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, AvroSchema)]
 #[avro(namespace = "shop")]
 pub struct AccountCredited {
-    /// The deposit.
     pub deposit_id: DepositId,
-    /// Whose account.
+    /// The owner of the account.
     pub customer: CustomerId,
-    /// How much.
+    /// The amount, above zero.
     pub amount: Money,
-    /// Of the request that paid it in.
+    /// Hash of the request.
     pub request_hash: RequestHash,
 }
 
@@ -68,14 +64,14 @@ symbols! {
         Unknown = "unknown",
         /// The customer has no account.
         UnknownAccount = "unknown_account",
-        /// The account does not hold as much.
+        /// The account's balance is too low.
         InsufficientFunds = "insufficient_funds",
         /// The account is in another currency.
         WrongCurrency = "wrong_currency",
     }
 }
 
-reel::events! {
+reel_core::events! {
     /// What the payment service publishes.
     pub enum PaymentEvent on "payments" {
         PaymentCompleted: ["../../../schemas/payment/PaymentCompleted.v1.avsc"],

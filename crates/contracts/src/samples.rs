@@ -1,34 +1,41 @@
-//! One of each event, for tests of the wire.
+//! A sample of each event, for tests of the wire format.
 
-use reel::model::{Event, Key, Timestamp};
+use reel_core::model::{Event, Key, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::inventory::{InventoryEvent, InventoryFailed, InventoryFailure, InventoryRestored, InventoryUpdated, StockReceived};
+use crate::inventory::{
+    InventoryEvent, InventoryFailed, InventoryFailure, InventoryRestored, InventoryUpdated,
+    StockReceived,
+};
 use crate::orders::{CancelReason, OrderCancelled, OrderConfirmed, OrderCreated, OrderEvent};
-use crate::payments::{AccountCredited, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentFailure, PaymentRefunded};
-use crate::{Currency, CustomerId, DepositId, Line, Money, OrderId, PricedLine, ReceiptId, RequestHash, Shortage, Sku};
+use crate::payments::{
+    AccountCredited, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentFailure, PaymentRefunded,
+};
+use crate::{
+    Currency, CustomerId, DepositId, Line, Money, OrderId, PricedLine, ReceiptId, RequestHash,
+    Shortage, Sku,
+};
 
-/// An event, with what it looks like outside Rust.
+/// An event and its form outside Rust.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// The topic that carries it.
     pub topic: &'static str,
     /// The name of its type.
     pub name: &'static str,
-    /// Its key.
     pub key: Key,
-    /// Its payload, as a record carries it.
+    /// The payload of its record.
     pub payload: Vec<u8>,
-    /// What a reader of the payload finds: uuids as text, times in microseconds.
+    /// The content of the payload: uuids as text, times in microseconds.
     pub json: Value,
 }
 
-/// One of each event of all services.
+/// A sample of each event of all services.
 ///
 /// # Panics
-/// Where one does not fit its schema.
+/// If a sample does not fit its schema.
 #[must_use]
 pub fn all() -> Vec<Sample> {
     let orders = orders().into_iter().map(|event| match &event {
@@ -57,7 +64,7 @@ fn sample<E: Event>(event: &E, content: &impl Serialize) -> Sample {
     Sample { topic: E::TOPIC, name: event.name(), key: event.key(), payload, json }
 }
 
-/// One of each event of the order service.
+/// A sample of each event of the order service.
 #[must_use]
 pub fn orders() -> Vec<OrderEvent> {
     let line = PricedLine { sku: sku("TEA-GREEN"), quantity: 2, unit_price: eur(450) };
@@ -82,13 +89,19 @@ pub fn orders() -> Vec<OrderEvent> {
     ]
 }
 
-/// One of each event of the payment service.
+/// A sample of each event of the payment service.
 #[must_use]
 pub fn payments() -> Vec<PaymentEvent> {
     let (order_id, customer, amount) = (order_id(), customer(), eur(1_890));
     vec![
         PaymentCompleted { order_id, customer: customer.clone(), amount, lines: lines() }.into(),
-        PaymentFailed { order_id, customer: customer.clone(), amount, reason: PaymentFailure::UnknownAccount }.into(),
+        PaymentFailed {
+            order_id,
+            customer: customer.clone(),
+            amount,
+            reason: PaymentFailure::UnknownAccount,
+        }
+        .into(),
         PaymentRefunded { order_id, customer: customer.clone(), amount }.into(),
         AccountCredited {
             deposit_id: DepositId::from(Uuid::from_u128(2)),
@@ -100,7 +113,7 @@ pub fn payments() -> Vec<PaymentEvent> {
     ]
 }
 
-/// One of each event of the inventory service.
+/// A sample of each event of the inventory service.
 #[must_use]
 pub fn inventory() -> Vec<InventoryEvent> {
     let order_id = order_id();

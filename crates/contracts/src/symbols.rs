@@ -1,15 +1,31 @@
-//! Reasons: closed lists of symbols. `unknown` is what an older reader sees in place of a symbol that was added later.
+//! Reasons: closed lists of symbols. An older reader sees `unknown` in place of a symbol that was
+//! added later.
 
-/// Declares an Avro enum whose symbols are also what databases and answers show.
+/// Declares an Avro enum whose symbols are also its values in databases and in HTTP responses.
 macro_rules! symbols {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $symbol:tt),+ $(,)? }) => {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $($(#[$doc:meta])* $variant:ident = $symbol:tt),+ $(,)?
+        }
+    ) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, apache_avro::AvroSchema)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq,
+            serde::Serialize, serde::Deserialize, apache_avro::AvroSchema,
+        )]
         #[avro(namespace = "shop")]
-        pub enum $name { $($(#[$doc])* #[serde(rename = $symbol)] #[avro(rename = $symbol)] $variant),+ }
+        pub enum $name {
+            $(
+                $(#[$doc])*
+                #[serde(rename = $symbol)]
+                #[avro(rename = $symbol)]
+                $variant
+            ),+
+        }
 
         impl $name {
-            /// The symbol.
+            /// The symbol, as it is stored and shown.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $symbol),+ }

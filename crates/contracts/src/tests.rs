@@ -1,17 +1,22 @@
-//! The Rust types, the schema files and what goes over the wire are one thing.
+//! The Rust types, the schema files and the bytes on the wire agree.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::{AvroSchema, Schema};
-use reel::model::Message;
-use reel::wire::{Codec, Contract};
+use reel_core::model::Contract;
+use reel_core::model::Message;
+use reel_core::wire::Codec;
 use serde_json::Value;
 
-use crate::inventory::{InventoryEvent, InventoryFailed, InventoryRestored, InventoryUpdated, StockReceived};
+use crate::inventory::{
+    InventoryEvent, InventoryFailed, InventoryRestored, InventoryUpdated, StockReceived,
+};
 use crate::orders::{OrderCancelled, OrderConfirmed, OrderCreated, OrderEvent};
-use crate::payments::{AccountCredited, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentRefunded};
+use crate::payments::{
+    AccountCredited, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentRefunded,
+};
 use crate::samples;
 
 /// The folder of each service's schemas, and its codecs.
@@ -19,10 +24,14 @@ fn folders() -> [(&'static str, Vec<(&'static str, &'static Codec)>); 3] {
     fn codecs<M: Message>() -> Vec<(&'static str, &'static Codec)> {
         M::types().iter().map(|known| (known.name, (known.codec)())).collect()
     }
-    [("order", codecs::<OrderEvent>()), ("payment", codecs::<PaymentEvent>()), ("inventory", codecs::<InventoryEvent>())]
+    [
+        ("order", codecs::<OrderEvent>()),
+        ("payment", codecs::<PaymentEvent>()),
+        ("inventory", codecs::<InventoryEvent>()),
+    ]
 }
 
-/// A schema without what the Rust types do not say: docs and defaults.
+/// A schema without its docs and defaults, which the Rust types do not have.
 fn shape(schema: &Schema) -> Value {
     fn strip(value: &mut Value) {
         match value {
@@ -65,7 +74,11 @@ fn each_version_of_a_schema_can_read_and_be_read_by_all_before_it() {
         let versions: Vec<&Schema> = codec.schemas().collect();
         for (nth, later) in versions.iter().enumerate() {
             for earlier in &versions[..nth] {
-                assert!(SchemaCompatibility::mutual_read(earlier, later).is_ok(), "version {} of {name}", nth + 1);
+                assert!(
+                    SchemaCompatibility::mutual_read(earlier, later).is_ok(),
+                    "version {} of {name}",
+                    nth + 1
+                );
             }
         }
     }
@@ -76,7 +89,10 @@ fn a_field_added_without_a_default_is_found_incompatible() {
     let codec = OrderConfirmed::codec();
     let earlier = codec.schemas().last().expect("a version");
     let mut json = serde_json::to_value(earlier).expect("a schema is JSON");
-    json["fields"].as_array_mut().expect("fields").push(serde_json::json!({"name": "added", "type": "string"}));
+    json["fields"]
+        .as_array_mut()
+        .expect("fields")
+        .push(serde_json::json!({"name": "added", "type": "string"}));
     let later = Schema::parse(&json).expect("a schema");
     assert!(SchemaCompatibility::mutual_read(earlier, &later).is_err());
 }
@@ -85,13 +101,21 @@ fn a_field_added_without_a_default_is_found_incompatible() {
 fn every_schema_file_is_in_a_codec_and_every_codec_has_its_files() {
     for (folder, codecs) in folders() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas").join(folder);
-        let entries = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let mut files: BTreeSet<String> = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        let entries =
+            std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut files: BTreeSet<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+            .collect();
         for (name, codec) in codecs {
             for (nth, schema) in codec.schemas().enumerate() {
                 let file = format!("{name}.v{}.avsc", nth + 1);
-                let text = std::fs::read_to_string(path.join(&file)).unwrap_or_else(|error| panic!("{folder}/{file}: {error}"));
-                assert_eq!(Schema::parse_str(&text).expect("a schema").canonical_form(), schema.canonical_form(), "{folder}/{file}");
+                let text = std::fs::read_to_string(path.join(&file))
+                    .unwrap_or_else(|error| panic!("{folder}/{file}: {error}"));
+                assert_eq!(
+                    Schema::parse_str(&text).expect("a schema").canonical_form(),
+                    schema.canonical_form(),
+                    "{folder}/{file}"
+                );
                 files.remove(&file);
             }
         }
@@ -102,23 +126,31 @@ fn every_schema_file_is_in_a_codec_and_every_codec_has_its_files() {
 #[test]
 fn what_is_encoded_is_decoded_again() {
     fn check<M: Message>(events: Vec<M>, encode: fn(&M) -> Vec<u8>) {
-        assert_eq!(events.iter().map(Message::name).collect::<BTreeSet<_>>(), M::types().iter().map(|known| known.name).collect());
+        assert_eq!(
+            events.iter().map(Message::name).collect::<BTreeSet<_>>(),
+            M::types().iter().map(|known| known.name).collect()
+        );
         for event in events {
             let decoded = M::decode(event.name(), &encode(&event)).expect("what we encoded");
             assert_eq!(format!("{decoded:?}"), format!("{event:?}"));
         }
     }
-    check(samples::orders(), |event| reel::model::Event::encode(event).expect("fits"));
-    check(samples::payments(), |event| reel::model::Event::encode(event).expect("fits"));
-    check(samples::inventory(), |event| reel::model::Event::encode(event).expect("fits"));
+    check(samples::orders(), |event| reel_core::model::Event::encode(event).expect("fits"));
+    check(samples::payments(), |event| reel_core::model::Event::encode(event).expect("fits"));
+    check(samples::inventory(), |event| reel_core::model::Event::encode(event).expect("fits"));
 }
 
 #[test]
 fn a_text_that_is_no_uuid_or_sku_is_not_decoded() {
-    let sample = samples::all().into_iter().find(|sample| sample.name == "StockReceived").expect("a sample");
+    let sample =
+        samples::all().into_iter().find(|sample| sample.name == "StockReceived").expect("a sample");
     let spoiled = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
-        let at = sample.payload.windows(from.len()).position(|window| window == from.as_bytes()).expect("it is there");
+        let at = sample
+            .payload
+            .windows(from.len())
+            .position(|window| window == from.as_bytes())
+            .expect("it is there");
         let mut payload = sample.payload.clone();
         payload[at..at + to.len()].copy_from_slice(to.as_bytes());
         InventoryEvent::decode("StockReceived", &payload)

@@ -1,8 +1,8 @@
 //! Every point at which a process can die and leave work half done, by name.
 //!
-//! With the feature `failpoints`, which test builds have and release builds lack, a process whose environment variable
-//! `REEL_FAILPOINT` names a point aborts when it gets there: no unwinding, no goodbye. `tests/tests/failpoints.rs` goes
-//! through all of them.
+//! With the feature `failpoints`, which test builds have and release builds lack, a process whose
+//! environment variable `REEL_FAILPOINT` names a point aborts when it gets there: no unwinding, no
+//! goodbye. `tests/tests/failpoints.rs` goes through all of them.
 
 /// A batch was gathered and nothing of it was done.
 pub const STEP_BATCH_READ: &str = "step.batch_read";
@@ -56,7 +56,8 @@ compile_error!("the feature failpoints is for test builds: build releases withou
 pub(crate) fn reached(point: &'static str) {
     #[cfg(feature = "failpoints")]
     {
-        static WANTED: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| std::env::var("REEL_FAILPOINT").ok());
+        static WANTED: std::sync::LazyLock<Option<String>> =
+            std::sync::LazyLock::new(|| std::env::var("REEL_FAILPOINT").ok());
         if WANTED.as_deref() == Some(point) {
             eprintln!("failpoint {point}: aborting");
             std::process::abort();
@@ -64,41 +65,4 @@ pub(crate) fn reached(point: &'static str) {
     }
     #[cfg(not(feature = "failpoints"))]
     let _ = point;
-}
-
-/// Bugs that can be planted, so that the tests can be tested: with the feature `failpoints`, a process has the one that its
-/// environment variable `REEL_PLANT` names. `scripts/planted` shows which test finds each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bug {
-    /// The position is advanced in a transaction of its own.
-    PositionApart,
-    /// The outbox row is written after the commit.
-    OutboxLate,
-    /// The number is taken from a sequence instead of the head row.
-    NumberBySequence,
-    /// The token is not checked.
-    NoToken,
-    /// The generation is not checked.
-    NoGeneration,
-    /// A row that was absent is upserted.
-    Upsert,
-    /// The step decides before all lanes are open.
-    OpenEarly,
-    /// The cursor moves over what was sent, and not over what was acked.
-    CursorEarly,
-}
-
-/// Whether this bug is planted.
-#[inline]
-pub(crate) fn planted(bug: Bug) -> bool {
-    #[cfg(feature = "failpoints")]
-    {
-        static PLANTED: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| std::env::var("REEL_PLANT").ok());
-        PLANTED.as_ref().is_some_and(|name| *name == format!("{bug:?}"))
-    }
-    #[cfg(not(feature = "failpoints"))]
-    {
-        let _ = bug;
-        false
-    }
 }

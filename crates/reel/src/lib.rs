@@ -1,34 +1,53 @@
 //! Choreographed sagas on Kafka and Postgres.
 //!
+//! For the author of a service:
+//!
 //! | module | holds |
 //! |---|---|
-//! | [`model`] | what the author of a service writes: state, pure functions, keys |
-//! | [`wire`] | events as Kafka records: Avro and CloudEvents |
-//! | [`step`] | one batch, one transaction; how rows lie in Postgres |
-//! | [`projection`] | tables for queries, folded from the events of any topics |
-//! | [`lanes`] | who works on what: leases, opening, the consumer's rule |
-//! | [`kafka`] | clients, topics, reading a range |
-//! | [`database`] | sessions and the server run |
-//! | [`runtime`] | what runs a service |
+//! | [`model`] | state, pure functions, keys: what a service decides |
+//! | [`rows`] | how the rows of the state are stored |
 //! | [`http`] | what HTTP edges share |
-//! | [`failpoints`] | every point at which a process can die |
+//! | [`projection`] | tables for queries, folded from the events of any topics |
+//! | [`runtime`] | runs a service |
 //! | [`testing`] | scenarios for the pure functions |
+//!
+//! For tools beside a service: [`wire`], [`log`], [`kafka`], [`database`],
+//! [`inspect`], [`failpoints`].
+//!
+//! Inside, modules depend on those above them and never the other way round;
+//! `tests/module_graph.rs` has the order and checks it.
 
+mod admission;
 pub mod database;
-mod dead_letters;
-mod deadlines;
 pub mod failpoints;
-pub mod http;
+mod from_row;
+pub mod inspect;
 pub mod kafka;
-pub mod lanes;
-pub mod model;
-mod outbox;
+mod lane;
+mod lanes;
+mod migrations;
+mod notify;
 mod pauses;
 pub mod projection;
+mod relay;
 mod replica;
+pub mod rows;
 pub mod runtime;
-pub mod step;
-pub mod testing;
+mod status;
+mod step;
+mod tables;
 #[cfg(test)]
 mod tests;
-pub mod wire;
+
+pub use reel_core::{events, inputs, log, model, testing, time, wire, working_set};
+pub use reel_http as http;
+
+/// What the macros expand to. Not part of the interface.
+#[doc(hidden)]
+pub mod private {
+    pub use crate::migrations::embedded;
+    pub use sqlx::migrate::Migrator;
+}
+
+pub use admission::{CommandError, Commands};
+pub use lane::LaneState;

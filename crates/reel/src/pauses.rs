@@ -1,4 +1,5 @@
-//! Pauses between tries: longer and longer, with jitter, so that those who were cut off together do not all come back at once.
+//! Pauses between tries: longer and longer, with jitter, so that replicas that were cut off
+//! together do not all come back at once.
 
 use std::time::Duration;
 
@@ -13,17 +14,21 @@ pub(crate) struct Pauses {
 
 impl Pauses {
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        let builder =
-            ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).with_factor(2.0).with_jitter().without_max_times();
+        let builder = ExponentialBuilder::new()
+            .with_min_delay(first)
+            .with_max_delay(longest)
+            .with_factor(2.0)
+            .with_jitter()
+            .without_max_times();
         Self { builder, pauses: builder.build() }
     }
 
-    /// How long to wait before the next try.
+    /// The pause before the next try.
     pub(crate) fn next(&mut self) -> Duration {
         self.pauses.next().unwrap_or_default()
     }
 
-    /// A try has succeeded: the next failure waits briefly again.
+    /// A try succeeded: the next failure pauses briefly again.
     pub(crate) fn reset(&mut self) {
         self.pauses = self.builder.build();
     }
@@ -34,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_begin_anew_after_a_success() {
+    fn pauses_double_up_to_the_longest_and_restart_after_a_success() {
         let (first, longest) = (Duration::from_millis(50), Duration::from_millis(300));
         let mut pauses = Pauses::new(first, longest);
         for least in [50, 100, 200, 300, 300, 300] {

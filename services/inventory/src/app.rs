@@ -1,7 +1,7 @@
-//! The inventory service as a program.
+//! What the inventory service hands to the toolkit to be run as a program.
 
 use reel::http::OpenApiRouter;
-use reel::runtime::{BadSetting, Edge};
+use reel::runtime::{ConfigError, HttpContext};
 use sqlx::migrate::Migrator;
 
 use crate::config::Settings;
@@ -17,11 +17,13 @@ impl reel::runtime::App for App {
     type Settings = Settings;
 
     fn migrations() -> &'static Migrator {
-        static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/inventory");
-        &MIGRATIONS
+        reel::migrations!["../../../migrations/inventory/0002_inventory.sql"]
     }
 
-    fn router(edge: Edge<InventoryService>, _settings: &Settings) -> Result<OpenApiRouter, BadSetting> {
-        Ok(http::router(edge))
+    fn router(
+        context: HttpContext<InventoryService>,
+        _settings: &Settings,
+    ) -> Result<OpenApiRouter, ConfigError> {
+        Ok(http::router(context))
     }
 }

@@ -1,5 +1,5 @@
-//! The inventory service has no settings but the toolkit's.
+//! The inventory service's own settings.
 
-/// The inventory service has no settings but the toolkit's.
+/// The inventory service's own settings: none. It has those of the toolkit.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {}

@@ -4,8 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use contracts::{ReceiptId, RequestHash, Sku};
-use reel::http::{Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Problem, TraceParent};
-use reel::runtime::Edge;
+use reel::http::{
+    Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Problem, TraceParent,
+};
+use reel::runtime::HttpContext;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -14,9 +16,9 @@ use utoipa_axum::routes;
 use crate::domain::{InventoryCommand, InventoryRejection, InventoryService};
 use crate::store;
 
-const MOST_OF_A_RECEIPT: i64 = 1_000_000;
+const MAX_QUANTITY: i64 = 1_000_000;
 
-/// The scope of tokens that bring goods.
+/// The scope of tokens that may receive goods.
 const WAREHOUSE: &str = "warehouse";
 
 /// `POST /stock/{sku}/receipts`
@@ -42,33 +44,55 @@ struct ReceiptView {
 struct StockView {
     #[schema(value_type = String, example = "COFFEE")]
     sku: Sku,
-    /// All that ever came in.
+    /// Sum of all receipts.
     received: i64,
-    /// What is there to be taken.
+    /// Quantity available to new orders.
     on_hand: i64,
-    /// What was taken for orders.
+    /// Quantity held by orders.
     taken: i64,
 }
 
-pub(crate) fn router(edge: Edge<InventoryService>) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(show)).routes(routes!(receive)).with_state(edge)
+pub(crate) fn router(context: HttpContext<InventoryService>) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(show)).routes(routes!(receive)).with_state(context)
 }
 
 /// Receive goods
 #[utoipa::path(
     post,
     path = "/stock/{sku}/receipts",
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "The product."), IdempotencyKey),
+    params(
+        (
+            "sku" = String,
+            Path,
+            pattern = "^[A-Za-z0-9._-]{1,64}$",
+            description = "The product.",
+        ),
+        IdempotencyKey,
+    ),
     request_body = ReceiptRequest,
     responses(
-        (status = 201, description = "The goods are there, now or by an earlier try.", body = ReceiptView),
-        (status = 403, description = "The token lacks the scope `warehouse`.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "There would be too many.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 201,
+            description = "The goods were received, now or by an earlier request with this key.",
+            body = ReceiptView,
+        ),
+        (
+            status = 403,
+            description = "The token lacks the scope `warehouse`.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 409,
+            description = "There would be more of the product than can be counted.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         KeyReused,
     ),
 )]
 async fn receive(
-    State(edge): State<Edge<InventoryService>>,
+    State(context): State<HttpContext<InventoryService>>,
     TraceParent(traceparent): TraceParent,
     caller: Caller,
     Path(sku): Path<String>,
@@ -78,26 +102,49 @@ async fn receive(
     caller.must_have(WAREHOUSE)?;
     let command = request.command(&sku, &key)?;
     let InventoryCommand::ReceiveStock { receipt_id, .. } = command;
-    let receipt = edge.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
-    Ok((StatusCode::CREATED, Json(ReceiptView { receipt_id, sku: receipt.sku, quantity: receipt.quantity })))
+    let receipt =
+        context.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
+    Ok((
+        StatusCode::CREATED,
+        Json(ReceiptView { receipt_id, sku: receipt.sku, quantity: receipt.quantity }),
+    ))
 }
 
 /// Show the stock of a product
 #[utoipa::path(
     get,
     path = "/stock/{sku}",
-    params(("sku" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "The product.")),
+    params((
+        "sku" = String,
+        Path,
+        pattern = "^[A-Za-z0-9._-]{1,64}$",
+        description = "The product.",
+    )),
     responses(
         (status = 200, description = "The stock.", body = StockView),
-        (status = 404, description = "There never was any.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 404,
+            description = "The product was never in stock.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         NoAnswer,
     ),
 )]
-async fn show(State(edge): State<Edge<InventoryService>>, Path(sku): Path<String>) -> Result<Json<StockView>, Problem> {
+async fn show(
+    State(context): State<HttpContext<InventoryService>>,
+    Path(sku): Path<String>,
+) -> Result<Json<StockView>, Problem> {
     let sku = parse_sku(&sku)?;
-    let stock = store::find_stock(&edge.database, &sku).await?;
-    let stock = stock.ok_or_else(|| Problem::not_found(format!("there is no stock of {sku}, and never was")))?;
-    Ok(Json(StockView { sku, received: stock.received, on_hand: stock.on_hand, taken: stock.taken }))
+    let stock = store::find_stock(&context.database, &sku).await?;
+    let stock = stock
+        .ok_or_else(|| Problem::not_found(format!("there is no stock of {sku}, and never was")))?;
+    Ok(Json(StockView {
+        sku,
+        received: stock.received,
+        on_hand: stock.on_hand,
+        taken: stock.taken,
+    }))
 }
 
 fn parse_sku(text: &str) -> Result<Sku, Problem> {
@@ -107,11 +154,19 @@ fn parse_sku(text: &str) -> Result<Sku, Problem> {
 impl ReceiptRequest {
     fn command(&self, sku: &str, key: &str) -> Result<InventoryCommand, Problem> {
         let sku = parse_sku(sku)?;
-        if self.quantity > MOST_OF_A_RECEIPT {
-            return Err(Problem::invalid("quantity", format!("a quantity is 1 to {MOST_OF_A_RECEIPT}, not {}", self.quantity)));
+        if self.quantity > MAX_QUANTITY {
+            return Err(Problem::invalid(
+                "quantity",
+                format!("a quantity is 1 to {MAX_QUANTITY}, not {}", self.quantity),
+            ));
         }
         let receipt_id = ReceiptId::of_request(&sku, key);
-        Ok(InventoryCommand::ReceiveStock { receipt_id, sku, quantity: self.quantity, request_hash: RequestHash::of(self) })
+        Ok(InventoryCommand::ReceiveStock {
+            receipt_id,
+            sku,
+            quantity: self.quantity,
+            request_hash: RequestHash::of(self),
+        })
     }
 }
 
@@ -122,7 +177,8 @@ impl From<InventoryRejection> for Problem {
             InventoryRejection::KeyReused => Self::key_reused(),
             InventoryRejection::NotPositive => Self::invalid("quantity", detail),
             InventoryRejection::TooMany => {
-                Self::new(StatusCode::CONFLICT, "too-many", "There would be too many", detail).with("field", json!("quantity"))
+                Self::new(StatusCode::CONFLICT, "too-many", "There would be too many", detail)
+                    .with("field", json!("quantity"))
             }
         }
     }
@@ -134,13 +190,17 @@ mod tests {
 
     #[track_caller]
     fn refused(sku: &str, quantity: i64, field: &str) {
-        let problem = ReceiptRequest { quantity }.command(sku, "key").expect_err("it is wrong");
+        let problem =
+            ReceiptRequest { quantity }.command(sku, "key").expect_err("an invalid request");
         assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
-        assert!(format!("{problem:?}").contains(&format!("\"field\": String(\"{field}\")")), "{problem:?}");
+        assert!(
+            format!("{problem:?}").contains(&format!("\"field\": String(\"{field}\")")),
+            "{problem:?}"
+        );
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_field() {
+    fn a_problem_names_the_field_that_is_wrong() {
         refused("M/G", 1, "sku");
         refused("MUG", 1_000_001, "quantity");
     }
@@ -148,7 +208,8 @@ mod tests {
     #[test]
     fn a_retry_finds_the_same_receipt() {
         let id = |quantity| {
-            let command = ReceiptRequest { quantity }.command("MUG", "key").expect("it is right");
+            let command =
+                ReceiptRequest { quantity }.command("MUG", "key").expect("a valid request");
             let InventoryCommand::ReceiveStock { receipt_id, request_hash, .. } = command;
             (receipt_id, request_hash)
         };

@@ -1,10 +1,10 @@
-//! How reservations, stock and receipts lie in Postgres.
+//! How reservations, stock and receipts are stored in Postgres.
 
 use contracts::{Line, OrderId, ReceiptId, Sku};
-use reel::step::{Columns, Record, Stored, StoredRows, Table};
+use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
 use crate::domain::{Inventory, Receipt, Reservation, Stock};
@@ -15,7 +15,7 @@ impl Stored for Inventory {
     }
 }
 
-impl Record<OrderId> for Reservation {
+impl Row<OrderId> for Reservation {
     const TABLE: Table = Table {
         name: "reservations",
         key: ("order_id", "uuid"),
@@ -23,7 +23,7 @@ impl Record<OrderId> for Reservation {
         shared: false,
     };
 
-    fn write(rows: &[(&OrderId, &Self)], columns: &mut Columns) {
+    fn write(rows: &[(&OrderId, &Self)], columns: &mut ArrayParams) {
         columns.push(rows.iter().map(|(_, reservation)| reservation.name()));
         columns.push(rows.iter().map(|(_, reservation)| match reservation {
             Self::Taken { lines } | Self::Restored { lines } => Json(lines.as_slice()),
@@ -39,14 +39,16 @@ impl Record<OrderId> for Reservation {
         let lines = || Ok::<_, sqlx::Error>(row.try_get::<Json<Vec<Line>>, _>("lines")?.0);
         let reservation = match row.try_get::<Option<&str>, _>("reason")? {
             Some(reason) => Self::Failed { reason: reason.parse().map_err(corrupt)? },
-            None if row.try_get::<&str, _>("status")? == "restored" => Self::Restored { lines: lines()? },
+            None if row.try_get::<&str, _>("status")? == "restored" => {
+                Self::Restored { lines: lines()? }
+            }
             None => Self::Taken { lines: lines()? },
         };
         Ok((row.try_get::<Uuid, _>("order_id")?.into(), reservation))
     }
 }
 
-impl Record<Sku> for Stock {
+impl Row<Sku> for Stock {
     const TABLE: Table = Table {
         name: "stock",
         key: ("sku", "text"),
@@ -54,19 +56,23 @@ impl Record<Sku> for Stock {
         shared: true,
     };
 
-    fn write(rows: &[(&Sku, &Self)], columns: &mut Columns) {
+    fn write(rows: &[(&Sku, &Self)], columns: &mut ArrayParams) {
         columns.push(rows.iter().map(|(_, stock)| stock.received));
         columns.push(rows.iter().map(|(_, stock)| stock.on_hand));
         columns.push(rows.iter().map(|(_, stock)| stock.taken));
     }
 
     fn read(row: &PgRow) -> sqlx::Result<(Sku, Self)> {
-        let stock = Self { received: row.try_get("received")?, on_hand: row.try_get("on_hand")?, taken: row.try_get("taken")? };
+        let stock = Self {
+            received: row.try_get("received")?,
+            on_hand: row.try_get("on_hand")?,
+            taken: row.try_get("taken")?,
+        };
         Ok((sku(row)?, stock))
     }
 }
 
-impl Record<ReceiptId> for Receipt {
+impl Row<ReceiptId> for Receipt {
     const TABLE: Table = Table {
         name: "receipts",
         key: ("receipt_id", "uuid"),
@@ -74,7 +80,7 @@ impl Record<ReceiptId> for Receipt {
         shared: false,
     };
 
-    fn write(rows: &[(&ReceiptId, &Self)], columns: &mut Columns) {
+    fn write(rows: &[(&ReceiptId, &Self)], columns: &mut ArrayParams) {
         columns.push(rows.iter().map(|(_, receipt)| receipt.sku.as_str()));
         columns.push(rows.iter().map(|(_, receipt)| receipt.quantity));
         columns.push(rows.iter().map(|(_, receipt)| receipt.request_hash.as_str()));
@@ -87,7 +93,7 @@ impl Record<ReceiptId> for Receipt {
     }
 }
 
-/// The stock of one product, for a query.
+/// The stock of a product.
 pub(crate) async fn find_stock(database: &PgPool, sku: &Sku) -> sqlx::Result<Option<Stock>> {
     const FIND: &str = "select sku, received, on_hand, taken from stock where sku = $1";
     let row = sqlx::query(FIND).bind(sku.as_str()).fetch_optional(database).await?;

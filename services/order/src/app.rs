@@ -1,8 +1,8 @@
-//! The order service as a program.
+//! What the order service hands to the toolkit to be run as a program.
 
 use reel::http::OpenApiRouter;
 use reel::projection::Projection;
-use reel::runtime::{BadSetting, Edge};
+use reel::runtime::{ConfigError, HttpContext};
 use sqlx::migrate::Migrator;
 
 use crate::config::Settings;
@@ -19,15 +19,22 @@ impl reel::runtime::App for App {
     type Settings = Settings;
 
     fn migrations() -> &'static Migrator {
-        static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
-        &MIGRATIONS
+        reel::migrations![
+            "../../../migrations/order/0002_order.sql",
+            "../../../migrations/order/0004_order.sql",
+            "../../../migrations/order/0005_order.sql",
+            "../../../migrations/order/0006_order.sql",
+        ]
     }
 
     fn projections() -> Vec<Box<dyn Projection>> {
         vec![Box::new(Timeline)]
     }
 
-    fn router(edge: Edge<OrderService>, settings: &Settings) -> Result<OpenApiRouter, BadSetting> {
-        Ok(http::router(edge, settings.price_list()?, settings.settle_within))
+    fn router(
+        context: HttpContext<OrderService>,
+        settings: &Settings,
+    ) -> Result<OpenApiRouter, ConfigError> {
+        Ok(http::router(context, settings.price_list()?, settings.settle_within))
     }
 }

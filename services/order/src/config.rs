@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reel::runtime::BadSetting;
+use reel::runtime::ConfigError;
 
 use crate::prices::PriceList;
 
@@ -11,36 +11,48 @@ use crate::prices::PriceList;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
     /// How long an order may take before it is cancelled: 15m, 90s, or a number of seconds
-    #[arg(long, env = "ORDER_SETTLE_WITHIN", default_value = "15m", value_name = "TIME", value_parser = settle_within)]
+    #[arg(
+        long,
+        env = "ORDER_SETTLE_WITHIN",
+        default_value = "15m",
+        value_name = "TIME",
+        value_parser = settle_within
+    )]
     pub settle_within: Duration,
 
-    /// The price list, a JSON file of [{sku, name, unit_price: {amount, currency}}]; without it, the one compiled in
+    /// The price list, a JSON file of [{sku, name, unit_price: {amount, currency}}]; without it,
+    /// the one compiled in
     #[arg(long, env = "ORDER_PRICES", value_name = "FILE")]
     pub prices: Option<PathBuf>,
 }
 
-/// The longest that an order may take.
+/// Upper bound of `ORDER_SETTLE_WITHIN`.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 impl Settings {
-    /// The price list that they name.
+    /// The price list in the file that the settings name, or the one compiled in.
     ///
     /// # Errors
-    /// Where the file cannot be used, with its name.
-    pub fn price_list(&self) -> Result<PriceList, BadSetting> {
+    /// If the file cannot be read or is not a price list.
+    pub fn price_list(&self) -> Result<PriceList, ConfigError> {
         let Some(file) = &self.prices else { return Ok(PriceList::compiled_in()) };
-        PriceList::read(file)
-            .map_err(|error| BadSetting { name: "ORDER_PRICES".into(), reason: format!("the price list {} {error}", file.display()) })
+        PriceList::read(file).map_err(|error| ConfigError {
+            name: "ORDER_PRICES".into(),
+            reason: format!("the price list {} {error}", file.display()),
+        })
     }
 }
 
 fn settle_within(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time such as 15m, 90s or 1h 30m, or a number of seconds, above zero and up to 366 days".to_owned();
+    let invalid = || {
+        "a time such as 15m, 90s or 1h 30m, or a number of seconds, above zero and up to 366 days"
+            .to_owned()
+    };
     let time = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => humantime::parse_duration(text).map_err(|_| wrong())?,
+        Err(_) => humantime::parse_duration(text).map_err(|_| invalid())?,
     };
-    if time.is_zero() || time > LONGEST { Err(wrong()) } else { Ok(time) }
+    if time.is_zero() || time > LONGEST { Err(invalid()) } else { Ok(time) }
 }
 
 #[cfg(test)]
@@ -61,6 +73,9 @@ mod tests {
     fn a_wrong_price_list_is_named_with_its_setting() {
         let settings = Settings { settle_within: LONGEST, prices: Some("/no/such/file".into()) };
         let error = settings.price_list().expect_err("there is no such file").to_string();
-        assert!(error.starts_with("ORDER_PRICES: the price list /no/such/file cannot be read"), "{error}");
+        assert!(
+            error.starts_with("ORDER_PRICES: the price list /no/such/file cannot be read"),
+            "{error}"
+        );
     }
 }

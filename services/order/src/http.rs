@@ -8,31 +8,34 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use contracts::{OrderId, RequestHash, Sku};
-use reel::http::{Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Prefer, Problem, Query, TraceParent};
-use reel::runtime::Edge;
+use reel::http::{
+    Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Prefer, Problem, Query,
+    TraceParent,
+};
+use reel::runtime::HttpContext;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::access::{SHOP, customer_of};
-use crate::changes::{self, Changes, Seen, StreamEvent};
+use crate::completion::CompletionWaiters;
 use crate::domain::{Order, OrderCommand, OrderRejection, OrderService, PlaceOrder, WantedLine};
-use crate::endings::Endings;
+use crate::event_stream::{self, EventStreams, StreamCursor, StreamEvent};
 use crate::list::{Cursor, ListRequest};
 use crate::prices::{PriceList, Product};
 use crate::store;
 use crate::timeline;
 use crate::views::{OrderPage, OrderView, SagaView};
 
-const MOST_LINES: usize = 100;
-const MOST_OF_A_LINE: i64 = 1_000_000;
+const MAX_LINES: usize = 100;
+const MAX_QUANTITY: i64 = 1_000_000;
 
-/// What handlers work with.
+/// The state that handlers share.
 #[derive(Clone)]
-struct Shop {
-    edge: Edge<OrderService>,
-    endings: Endings,
-    changes: Changes,
+struct AppState {
+    context: HttpContext<OrderService>,
+    completions: CompletionWaiters,
+    streams: EventStreams,
     prices: Arc<PriceList>,
     settle_within: Duration,
 }
@@ -41,7 +44,7 @@ struct Shop {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PlaceRequest {
-    /// By default whom the token was made for.
+    /// The customer who pays; by default the subject of the token.
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "ann")]
     customer: Option<String>,
     #[schema(min_items = 1, max_items = 100)]
@@ -58,15 +61,26 @@ struct LineRequest {
     quantity: i64,
 }
 
-pub(crate) fn router(edge: Edge<OrderService>, prices: PriceList, settle_within: Duration) -> OpenApiRouter {
-    let (endings, changes) = (Endings::start(edge.database.clone()), Changes::start(edge.database.clone()));
+pub(crate) fn router(
+    context: HttpContext<OrderService>,
+    prices: PriceList,
+    settle_within: Duration,
+) -> OpenApiRouter {
+    let completions = CompletionWaiters::start(context.database.clone());
+    let streams = EventStreams::start(context.database.clone());
     OpenApiRouter::new()
         .routes(routes!(place, list))
         .routes(routes!(show))
         .routes(routes!(events))
         .routes(routes!(cancel))
         .routes(routes!(products))
-        .with_state(Shop { edge, endings, changes, prices: Arc::new(prices), settle_within })
+        .with_state(AppState {
+            context,
+            completions,
+            streams,
+            prices: Arc::new(prices),
+            settle_within,
+        })
 }
 
 /// Place an order
@@ -75,33 +89,61 @@ pub(crate) fn router(edge: Edge<OrderService>, prices: PriceList, settle_within:
     path = "/orders",
     params(
         IdempotencyKey,
-        ("Prefer" = Option<String>, Header, description = "`wait=5`: the answer comes when the order has ended, or after so many seconds (RFC 7240).", example = "wait=5"),
+        (
+            "Prefer" = Option<String>,
+            Header,
+            description = "`wait=5`: respond once the order is confirmed or cancelled, or after \
+                           this many seconds (RFC 7240).",
+            example = "wait=5",
+        ),
     ),
     request_body = PlaceRequest,
     responses(
-        (status = 201, description = "The order is placed, now or by an earlier try.", body = OrderView, headers(("Location" = String, description = "The order."))),
-        (status = 403, description = "The token does not act for this customer.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 201,
+            description = "The order was placed, now or by an earlier request with this key.",
+            body = OrderView,
+            headers(("Location" = String, description = "The path of the order.")),
+        ),
+        (
+            status = 403,
+            description = "The token does not act for this customer.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         KeyReused,
     ),
 )]
 async fn place(
-    State(shop): State<Shop>,
+    State(state): State<AppState>,
     TraceParent(traceparent): TraceParent,
     caller: Caller,
     prefer: Prefer,
     IdempotencyKey(key): IdempotencyKey,
     Body(request): Body<PlaceRequest>,
 ) -> Result<Response, Problem> {
-    let command = request.command(&caller, &key, &shop.prices, shop.settle_within)?;
+    let command = request.command(&caller, &key, &state.prices, state.settle_within)?;
     let order_id = command.order_id;
-    let Json(mut view) = shop.ask(OrderCommand::PlaceOrder(command), traceparent).await?;
+    let Json(mut view) = state.ask(OrderCommand::PlaceOrder(command), traceparent).await?;
     let mut headers = HeaderMap::new();
-    // Where too many wait already, the preference is not applied, and the answer does not say that it was.
-    if let Some((wait, _place)) = prefer.wait.zip(shop.edge.waiting()) {
-        view = OrderView::new(order_id, shop.wait_for(order_id, wait).await?);
-        headers.insert("preference-applied", HeaderValue::try_from(format!("wait={}", wait.as_secs())).map_err(|_| Problem::internal())?);
+
+    // If too many requests wait already, the preference is ignored and not confirmed by a header.
+    if let Some((wait, _permit)) = prefer.wait.zip(state.context.waiting()) {
+        view = OrderView::new(order_id, state.wait_for(order_id, wait).await?);
+        headers.insert(
+            "preference-applied",
+            HeaderValue::try_from(format!("wait={}", wait.as_secs()))
+                .map_err(|_| Problem::internal())?,
+        );
     }
-    Ok((StatusCode::CREATED, [(header::LOCATION, format!("/orders/{order_id}"))], headers, Json(view)).into_response())
+
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, format!("/orders/{order_id}"))],
+        headers,
+        Json(view),
+    )
+        .into_response())
 }
 
 /// List orders, the newest first
@@ -109,25 +151,57 @@ async fn place(
     get,
     path = "/orders",
     params(
-        ("customer" = Option<String>, Query, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Only orders of this customer."),
-        ("status" = Option<String>, Query, pattern = "^(open|confirmed|cancelled)$", description = "Only open, confirmed or cancelled ones."),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many at most; 20 if it is not said."),
-        ("cursor" = Option<String>, Query, description = "`next` of the page before."),
+        (
+            "customer" = Option<String>,
+            Query,
+            pattern = "^[A-Za-z0-9._-]{1,64}$",
+            description = "Only orders of this customer.",
+        ),
+        (
+            "status" = Option<String>,
+            Query,
+            pattern = "^(open|confirmed|cancelled)$",
+            description = "Only open, only confirmed or only cancelled orders.",
+        ),
+        (
+            "limit" = Option<u32>,
+            Query,
+            minimum = 1,
+            maximum = 100,
+            description = "Largest number of orders; by default 20.",
+        ),
+        ("cursor" = Option<String>, Query, description = "The `next` of the previous page."),
     ),
     responses(
         (status = 200, description = "A page of orders.", body = OrderPage),
-        (status = 403, description = "The token does not act for this customer.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 403,
+            description = "The token does not act for this customer.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         NoAnswer,
     ),
 )]
-async fn list(State(shop): State<Shop>, caller: Caller, Query(request): Query<ListRequest>) -> Result<Json<OrderPage>, Problem> {
-    let wanted = request.wanted(&caller)?;
-    let mut orders = store::list(&shop.edge.database, &wanted).await?;
-    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    Query(request): Query<ListRequest>,
+) -> Result<Json<OrderPage>, Problem> {
+    let query = request.query(&caller)?;
+    let mut orders = store::list(&state.context.database, &query).await?;
+
+    // The query asks for one order more than the limit: it is there if there is another page.
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
     let more = orders.len() > limit;
     orders.truncate(limit);
-    let last = orders.last().filter(|_| more).map(|(order_id, order)| Cursor { placed_at: order.placed_at, order_id: *order_id });
-    let orders = orders.into_iter().map(|(order_id, order)| OrderView::new(order_id, order)).collect();
+    let last = orders
+        .last()
+        .filter(|_| more)
+        .map(|(order_id, order)| Cursor { placed_at: order.placed_at, order_id: *order_id });
+
+    let orders =
+        orders.into_iter().map(|(order_id, order)| OrderView::new(order_id, order)).collect();
     Ok(Json(OrderPage { orders, next: last.map(|cursor| cursor.to_string()) }))
 }
 
@@ -137,22 +211,32 @@ async fn list(State(shop): State<Shop>, caller: Caller, Query(request): Query<Li
     path = "/orders/{order_id}/cancel",
     params(("order_id" = Uuid, Path, description = "The order.")),
     responses(
-        (status = 200, description = "The order is cancelled, now or before.", body = OrderView),
-        (status = 404, description = "There is no such order, or it is another customer's.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The order is confirmed.", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The order was cancelled, now or before.", body = OrderView),
+        (
+            status = 404,
+            description = "There is no such order, or it is another customer's.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 409,
+            description = "The order is confirmed.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
     ),
 )]
 async fn cancel(
-    State(shop): State<Shop>,
+    State(state): State<AppState>,
     TraceParent(traceparent): TraceParent,
     caller: Caller,
     Path(order_id): Path<String>,
 ) -> Result<Json<OrderView>, Problem> {
     let order_id = parse_order_id(&order_id)?;
     if !caller.has(SHOP) {
-        shop.order_of(&caller, order_id).await?;
+        state.order_of(&caller, order_id).await?;
     }
-    shop.ask(OrderCommand::CancelOrder { order_id }, traceparent).await
+    state.ask(OrderCommand::CancelOrder { order_id }, traceparent).await
 }
 
 /// Show an order and what happened to it
@@ -162,14 +246,23 @@ async fn cancel(
     params(("order_id" = Uuid, Path, description = "The order.")),
     responses(
         (status = 200, description = "The order.", body = SagaView),
-        (status = 404, description = "There is no such order, or it is another customer's.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 404,
+            description = "There is no such order, or it is another customer's.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         NoAnswer,
     ),
 )]
-async fn show(State(shop): State<Shop>, caller: Caller, Path(order_id): Path<String>) -> Result<Json<SagaView>, Problem> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(order_id): Path<String>,
+) -> Result<Json<SagaView>, Problem> {
     let order_id = parse_order_id(&order_id)?;
-    let order = shop.order_of(&caller, order_id).await?;
-    let timeline = timeline::of(&shop.edge.database, order_id).await?;
+    let order = state.order_of(&caller, order_id).await?;
+    let timeline = timeline::of(&state.context.database, order_id).await?;
     Ok(Json(SagaView::new(order_id, order, timeline)))
 }
 
@@ -179,87 +272,166 @@ async fn show(State(shop): State<Shop>, caller: Caller, Path(order_id): Path<Str
     path = "/orders/{order_id}/events",
     params(
         ("order_id" = Uuid, Path, description = "The order."),
-        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,9}\\.[0-9]{1,9}\\.[0-9]{1,9}$", description = "The id of the last event that was received: the stream goes on behind it.", example = "1.0.0"),
+        (
+            "Last-Event-ID" = Option<String>,
+            Header,
+            pattern = "^[0-9]{1,9}\\.[0-9]{1,9}\\.[0-9]{1,9}$",
+            description = "The id of the last event received: the stream resumes behind it.",
+            example = "1.0.0",
+        ),
     ),
     responses(
-        (status = 200, description = "What has happened, and then what happens, until nothing more can.", body = StreamEvent, content_type = "text/event-stream"),
-        (status = 204, description = "Nothing more can come."),
-        (status = 404, description = "There is no such order, or it is another customer's.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database does not answer, or too many wait already.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 200,
+            description = "What has happened, and then what happens, until nothing more can.",
+            body = StreamEvent,
+            content_type = "text/event-stream",
+        ),
+        (status = 204, description = "Nothing more can happen."),
+        (
+            status = 404,
+            description = "There is no such order, or it is another customer's.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 503,
+            description = "The database is unreachable, or too many requests wait already.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
     ),
 )]
-async fn events(State(shop): State<Shop>, caller: Caller, Path(order_id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+async fn events(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(order_id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let order_id = parse_order_id(&order_id)?;
-    let seen = Seen::of(&headers)?;
-    shop.order_of(&caller, order_id).await?;
-    let timeline = timeline::of(&shop.edge.database, order_id).await?;
-    let place = shop.edge.waiting().ok_or_else(|| Problem::unavailable("as many streams are open as this replica holds"))?;
-    let edge = shop.edge.clone();
+    let cursor = StreamCursor::from_headers(&headers)?;
+    state.order_of(&caller, order_id).await?;
+    let timeline = timeline::of(&state.context.database, order_id).await?;
+
+    let permit = state.context.waiting().ok_or_else(|| {
+        Problem::unavailable("this replica has no room for another stream; try another replica")
+    })?;
+    let context = state.context.clone();
     let end = async move {
         tokio::select! {
-            () = edge.stopping() => {}
+            () = context.stopping() => {}
             () = caller.expired() => {}
         }
     };
-    Ok(changes::response(&shop.changes, order_id, &timeline, seen, place, end))
+    Ok(event_stream::response(&state.streams, order_id, &timeline, cursor, permit, end))
 }
 
-/// List what is sold
-#[utoipa::path(get, path = "/products", responses((status = 200, description = "All products.", body = [Product])))]
-async fn products(State(shop): State<Shop>) -> Json<Vec<Product>> {
-    Json(shop.prices.products().cloned().collect())
+/// List the products for sale
+#[utoipa::path(
+    get,
+    path = "/products",
+    responses((status = 200, description = "All products.", body = [Product]))
+)]
+async fn products(State(state): State<AppState>) -> Json<Vec<Product>> {
+    Json(state.prices.products().cloned().collect())
 }
 
 fn parse_order_id(text: &str) -> Result<OrderId, Problem> {
-    text.parse().map_err(|error: contracts::Invalid| Problem::invalid("order_id", error.to_string()))
+    text.parse()
+        .map_err(|error: contracts::Invalid| Problem::invalid("order_id", error.to_string()))
 }
 
-impl Shop {
-    async fn ask(&self, command: OrderCommand, traceparent: Option<String>) -> Result<Json<OrderView>, Problem> {
+impl AppState {
+    async fn ask(
+        &self,
+        command: OrderCommand,
+        traceparent: Option<String>,
+    ) -> Result<Json<OrderView>, Problem> {
         let order_id = command.order_id();
-        let order = self.edge.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
+        let order =
+            self.context.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
         Ok(Json(OrderView::new(order_id, order)))
     }
 
-    /// An order when it has ended, or after that time as it is.
+    /// Waits until the order is confirmed or cancelled, but no longer than `wait`, and returns it.
     async fn wait_for(&self, order_id: OrderId, wait: Duration) -> Result<Order, Problem> {
-        let ended = tokio::select! {
-            ended = self.endings.of(order_id, wait) => ended,
-            () = self.edge.stopping() => None,
+        let completed = tokio::select! {
+            completed = self.completions.wait(order_id, wait) => completed,
+            () = self.context.stopping() => None,
         };
-        match ended {
+        match completed {
             Some(order) => Ok(order),
-            None => store::find(&self.edge.database, order_id).await?.ok_or_else(Problem::internal),
+            None => {
+                store::find(&self.context.database, order_id).await?.ok_or_else(Problem::internal)
+            }
         }
     }
 
-    /// An order, if the caller may see it; to others it is as if there were none.
+    /// The order, if the caller may see it. For others it does not exist: 404, not 403.
     async fn order_of(&self, caller: &Caller, order_id: OrderId) -> Result<Order, Problem> {
-        let order = store::find(&self.edge.database, order_id).await?;
-        Ok(order.filter(|order| caller.acts_for(order.customer.as_str(), SHOP)).ok_or(OrderRejection::NotFound)?)
+        let order = store::find(&self.context.database, order_id).await?;
+        Ok(order
+            .filter(|order| caller.acts_for(order.customer.as_str(), SHOP))
+            .ok_or(OrderRejection::NotFound)?)
     }
 }
 
 impl PlaceRequest {
-    fn command(&self, caller: &Caller, key: &str, prices: &PriceList, settle_within: Duration) -> Result<PlaceOrder, Problem> {
+    fn command(
+        &self,
+        caller: &Caller,
+        key: &str,
+        prices: &PriceList,
+        settle_within: Duration,
+    ) -> Result<PlaceOrder, Problem> {
         let customer = customer_of(self.customer.as_deref(), caller)?;
-        let customer = customer.ok_or_else(|| Problem::invalid("customer", "name the customer: no token tells who asks"))?;
-        if !(1..=MOST_LINES).contains(&self.lines.len()) {
-            return Err(Problem::invalid("lines", format!("an order has 1 to {MOST_LINES} lines, not {}", self.lines.len())));
+        let customer = customer.ok_or_else(|| {
+            Problem::invalid(
+                "customer",
+                "name the customer: the request has no token that names one",
+            )
+        })?;
+        if !(1..=MAX_LINES).contains(&self.lines.len()) {
+            return Err(Problem::invalid(
+                "lines",
+                format!("an order has 1 to {MAX_LINES} lines, not {}", self.lines.len()),
+            ));
         }
-        let lines = self.lines.iter().enumerate().map(|(nth, line)| line.wanted(nth, prices)).collect::<Result<_, _>>()?;
+
+        let lines = self
+            .lines
+            .iter()
+            .enumerate()
+            .map(|(nth, line)| line.wanted(nth, prices))
+            .collect::<Result<_, _>>()?;
+
+        // The hash covers the customer even if only the token named it.
         let order_id = OrderId::of_request(&customer, key);
         let request = Self { customer: Some(customer.to_string()), lines: self.lines.clone() };
-        Ok(PlaceOrder { order_id, customer, lines, settle_within, request_hash: RequestHash::of(&request) })
+        Ok(PlaceOrder {
+            order_id,
+            customer,
+            lines,
+            settle_within,
+            request_hash: RequestHash::of(&request),
+        })
     }
 }
 
 impl LineRequest {
     fn wanted(&self, nth: usize, prices: &PriceList) -> Result<WantedLine, Problem> {
-        let invalid = |field: &str, detail: String| Problem::invalid(&format!("lines[{nth}].{field}"), detail);
-        let sku: Sku = self.sku.parse().map_err(|error: contracts::Invalid| invalid("sku", error.to_string()))?;
-        if !(1..=MOST_OF_A_LINE).contains(&self.quantity) {
-            return Err(invalid("quantity", format!("a quantity is 1 to {MOST_OF_A_LINE}, not {}", self.quantity)));
+        let invalid = |field: &str, detail: String| {
+            Problem::invalid(&format!("lines[{nth}].{field}"), detail)
+        };
+        let sku: Sku = self
+            .sku
+            .parse()
+            .map_err(|error: contracts::Invalid| invalid("sku", error.to_string()))?;
+        if !(1..=MAX_QUANTITY).contains(&self.quantity) {
+            return Err(invalid(
+                "quantity",
+                format!("a quantity is 1 to {MAX_QUANTITY}, not {}", self.quantity),
+            ));
         }
         Ok(WantedLine { quantity: self.quantity, unit_price: prices.unit_price(&sku), sku })
     }
@@ -270,10 +442,14 @@ impl From<OrderRejection> for Problem {
         let detail = rejection.to_string();
         match rejection {
             OrderRejection::KeyReused => Self::key_reused(),
-            OrderRejection::UnknownProduct { line, .. } => Self::invalid(&format!("lines[{line}].sku"), detail),
+            OrderRejection::UnknownProduct { line, .. } => {
+                Self::invalid(&format!("lines[{line}].sku"), detail)
+            }
             OrderRejection::NoTotal => Self::invalid("lines", detail),
             OrderRejection::NotFound => Self::not_found(detail),
-            OrderRejection::TooLate => Self::new(StatusCode::CONFLICT, "too-late", "It is too late", detail),
+            OrderRejection::TooLate => {
+                Self::new(StatusCode::CONFLICT, "too-late", "It is too late", detail)
+            }
         }
     }
 }
@@ -286,7 +462,12 @@ mod tests {
 
     fn command(request: Value) -> Result<PlaceOrder, Problem> {
         let request: PlaceRequest = serde_json::from_value(request).expect("a request");
-        request.command(&Caller::anybody(), "key", &PriceList::compiled_in(), Duration::from_secs(1))
+        request.command(
+            &Caller::anybody(),
+            "key",
+            &PriceList::compiled_in(),
+            Duration::from_secs(1),
+        )
     }
 
     fn lines(lines: &Value) -> Value {
@@ -295,37 +476,49 @@ mod tests {
 
     #[track_caller]
     fn refused(request: Value, field: &str) {
-        let problem = command(request).expect_err("it is wrong");
+        let problem = command(request).expect_err("an invalid request");
         assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
-        assert!(format!("{problem:?}").contains(&format!("\"field\": String(\"{field}\")")), "{problem:?}");
+        assert!(
+            format!("{problem:?}").contains(&format!("\"field\": String(\"{field}\")")),
+            "{problem:?}"
+        );
     }
 
     #[test]
     fn the_price_comes_from_the_price_list() {
-        let place = command(lines(&json!([{"sku": "MUG", "quantity": 2}, {"sku": "NONE", "quantity": 1}]))).expect("it is right");
-        let prices: Vec<_> = place.lines.iter().map(|line| line.unit_price.map(|price| price.amount)).collect();
+        let place =
+            command(lines(&json!([{"sku": "MUG", "quantity": 2}, {"sku": "NONE", "quantity": 1}])))
+                .expect("a valid request");
+        let prices: Vec<_> =
+            place.lines.iter().map(|line| line.unit_price.map(|price| price.amount)).collect();
         assert_eq!(prices, [Some(990), None]);
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_field() {
+    fn a_problem_names_the_field_that_is_wrong() {
         refused(json!({"customer": "an na", "lines": [{"sku": "MUG", "quantity": 2}]}), "customer");
         refused(lines(&json!([])), "lines");
         refused(lines(&json!(vec![json!({"sku": "MUG", "quantity": 1}); 101])), "lines");
-        refused(lines(&json!([{"sku": "MUG", "quantity": 1}, {"sku": "M/G", "quantity": 1}])), "lines[1].sku");
+        refused(
+            lines(&json!([{"sku": "MUG", "quantity": 1}, {"sku": "M/G", "quantity": 1}])),
+            "lines[1].sku",
+        );
         refused(lines(&json!([{"sku": "MUG", "quantity": 0}])), "lines[0].quantity");
         refused(lines(&json!([{"sku": "MUG", "quantity": 1_000_001}])), "lines[0].quantity");
     }
 
     #[test]
-    fn a_field_that_is_not_known_is_refused() {
-        let priced = json!({"customer": "anna", "lines": [{"sku": "MUG", "quantity": 2, "unit_price": 1}]});
+    fn an_unknown_field_is_refused() {
+        let priced =
+            json!({"customer": "anna", "lines": [{"sku": "MUG", "quantity": 2, "unit_price": 1}]});
         assert!(serde_json::from_value::<PlaceRequest>(priced).is_err());
     }
 
     #[test]
     fn a_retry_finds_the_same_order_and_another_request_another_hash() {
-        let place = |quantity| command(lines(&json!([{"sku": "MUG", "quantity": quantity}]))).expect("it is right");
+        let place = |quantity| {
+            command(lines(&json!([{"sku": "MUG", "quantity": quantity}]))).expect("a valid request")
+        };
         assert_eq!(place(1).order_id, place(2).order_id);
         assert_eq!(place(1).request_hash, place(1).request_hash);
         assert_ne!(place(1).request_hash, place(2).request_hash);

@@ -1,4 +1,4 @@
-//! The price list: the order service's own, so that no client says what a thing costs.
+//! The price list: the order service has its own, so that no client can set prices.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,78 +6,79 @@ use std::path::Path;
 use contracts::{Money, Sku};
 use serde::{Deserialize, Serialize};
 
-/// What is sold, by product.
+/// The products for sale, by sku.
 #[derive(Debug, Clone)]
 pub struct PriceList(BTreeMap<Sku, Product>);
 
-/// One thing that is sold.
+/// A product for sale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
-    /// The product.
+    /// Its stock-keeping unit.
     #[schema(value_type = String, example = "COFFEE")]
     pub sku: Sku,
-    /// What people call it.
+    /// Its name, for people.
     pub name: String,
-    /// What one costs.
+    /// The price of one.
     pub unit_price: Money,
 }
 
 /// Why a price list cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum BadPriceList {
+pub enum PriceListError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] std::io::Error),
-    /// It is not what a price list looks like.
+    /// The file is not a price list.
     #[error("is not a list of {{sku, name, unit_price: {{amount, currency}}}}: {0}")]
     Malformed(#[from] serde_json::Error),
     /// A price is zero or less.
-    #[error("{0} has a price that is not above zero")]
+    #[error("has a price of zero or less for {0}")]
     NotPositive(Sku),
-    /// A product stands in it twice.
-    #[error("{0} stands in it twice")]
-    Twice(Sku),
+    /// A product is listed twice.
+    #[error("lists {0} twice")]
+    Duplicate(Sku),
 }
 
 impl PriceList {
-    /// The list that is compiled in.
+    /// The price list that is compiled in.
     ///
     /// # Panics
-    /// Never: a test reads it.
+    /// Never: a test parses it.
     #[must_use]
     pub fn compiled_in() -> Self {
-        Self::parse(include_str!("../prices.json")).expect("the price list that is compiled in is a good one")
+        Self::parse(include_str!("../prices.json"))
+            .expect("the price list that is compiled in is valid")
     }
 
-    /// The list in a JSON file.
+    /// Reads a price list from a JSON file.
     ///
     /// # Errors
-    /// See [`BadPriceList`].
-    pub fn read(file: &Path) -> Result<Self, BadPriceList> {
+    /// If the file is unreadable or not a price list: see [`PriceListError`].
+    pub fn read(file: &Path) -> Result<Self, PriceListError> {
         Self::parse(&std::fs::read_to_string(file)?)
     }
 
-    fn parse(json: &str) -> Result<Self, BadPriceList> {
+    fn parse(json: &str) -> Result<Self, PriceListError> {
         let mut list = BTreeMap::new();
         for product in serde_json::from_str::<Vec<Product>>(json)? {
             if product.unit_price.amount <= 0 {
-                return Err(BadPriceList::NotPositive(product.sku));
+                return Err(PriceListError::NotPositive(product.sku));
             }
             if let Some(before) = list.insert(product.sku.clone(), product) {
-                return Err(BadPriceList::Twice(before.sku));
+                return Err(PriceListError::Duplicate(before.sku));
             }
         }
         Ok(Self(list))
     }
 
-    /// What one costs, if it is sold.
+    /// The price of one, if the product is for sale.
     #[must_use]
     pub fn unit_price(&self, sku: &Sku) -> Option<Money> {
         self.0.get(sku).map(|product| product.unit_price)
     }
 
-    /// Everything that is sold, by product.
+    /// All products, in the order of their skus.
     pub fn products(&self) -> impl Iterator<Item = &Product> {
         self.0.values()
     }
@@ -88,15 +89,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_compiled_in_is_a_good_one() {
+    fn the_list_compiled_in_is_valid() {
         assert!(PriceList::compiled_in().products().count() >= 10);
     }
 
     #[test]
     fn a_list_with_a_price_of_nothing_or_a_product_twice_is_refused() {
-        let product = |cents| format!(r#"{{"sku": "A", "name": "a", "unit_price": {{"amount": {cents}, "currency": "EUR"}}}}"#);
-        assert!(matches!(PriceList::parse(&format!("[{}]", product(0))), Err(BadPriceList::NotPositive(_))));
-        assert!(matches!(PriceList::parse(&format!("[{}, {}]", product(1), product(2))), Err(BadPriceList::Twice(_))));
-        assert!(matches!(PriceList::parse("{}"), Err(BadPriceList::Malformed(_))));
+        let product = |cents| {
+            format!(
+                r#"{{"sku": "A", "name": "a",
+                     "unit_price": {{"amount": {cents}, "currency": "EUR"}}}}"#
+            )
+        };
+        assert!(matches!(
+            PriceList::parse(&format!("[{}]", product(0))),
+            Err(PriceListError::NotPositive(_))
+        ));
+        assert!(matches!(
+            PriceList::parse(&format!("[{}, {}]", product(1), product(2))),
+            Err(PriceListError::Duplicate(_))
+        ));
+        assert!(matches!(PriceList::parse("{}"), Err(PriceListError::Malformed(_))));
     }
 }

@@ -1,16 +1,16 @@
-//! How orders lie in Postgres.
+//! How orders are stored in Postgres.
 
 use contracts::{Money, OrderId};
 use reel::model::Timestamp;
-use reel::step::{Columns, Record, Stored, StoredRows, Table};
+use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::types::chrono::{DateTime, Utc};
-use sqlx::{PgPool, Postgres, QueryBuilder, Row};
+use sqlx::{PgPool, Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use crate::domain::{Order, Orders, Status};
-use crate::list::{Cursor, Wanted};
+use crate::list::{Cursor, OrderQuery};
 
 impl Stored for Orders {
     fn tables(&mut self) -> Vec<&mut dyn StoredRows> {
@@ -18,7 +18,7 @@ impl Stored for Orders {
     }
 }
 
-impl Record<OrderId> for Order {
+impl Row<OrderId> for Order {
     const TABLE: Table = Table {
         name: "orders",
         key: ("order_id", "uuid"),
@@ -37,7 +37,7 @@ impl Record<OrderId> for Order {
         shared: false,
     };
 
-    fn write(rows: &[(&OrderId, &Self)], columns: &mut Columns) {
+    fn write(rows: &[(&OrderId, &Self)], columns: &mut ArrayParams) {
         let orders = || rows.iter().map(|(_, order)| *order);
         columns.push(orders().map(|order| order.customer.as_str()));
         columns.push(orders().map(|order| Json(&order.lines)));
@@ -67,7 +67,10 @@ impl Record<OrderId> for Order {
             settle_by: Timestamp::from(row.try_get::<DateTime<Utc>, _>("settle_by")?),
             request_hash: text("request_hash")?.parse().map_err(corrupt)?,
             status: match row.try_get::<Option<&str>, _>("reason")? {
-                Some(reason) => Status::Cancelled { reason: reason.parse().map_err(corrupt)?, detail: row.try_get("detail")? },
+                Some(reason) => Status::Cancelled {
+                    reason: reason.parse().map_err(corrupt)?,
+                    detail: row.try_get("detail")?,
+                },
                 None if text("status")? == Status::Confirmed.name() => Status::Confirmed,
                 None => Status::Open,
             },
@@ -76,44 +79,59 @@ impl Record<OrderId> for Order {
     }
 }
 
-const COLUMNS: &str = "select order_id, customer, lines, total, currency, placed_at, settle_by, request_hash, status, reason, detail
+const SELECT: &str = "select order_id, customer, lines, total, currency, placed_at, settle_by,
+        request_hash, status, reason, detail
     from orders where ";
 
-/// One order, for a query.
+/// The order with this id.
 pub(crate) async fn find(database: &PgPool, order_id: OrderId) -> sqlx::Result<Option<Order>> {
-    let mut find = QueryBuilder::<Postgres>::new(COLUMNS);
+    let mut find = QueryBuilder::<Postgres>::new(SELECT);
     find.push("order_id = ").push_bind(order_id.uuid());
     let row = find.build().fetch_optional(database).await?;
     row.map(|row| Ok(Order::read(&row)?.1)).transpose()
 }
 
-/// Those of the orders that are no longer open.
-pub(crate) async fn ended(database: &PgPool, orders: impl Iterator<Item = OrderId>) -> sqlx::Result<Vec<(OrderId, Order)>> {
+/// Those of these orders that are no longer open.
+pub(crate) async fn completed(
+    database: &PgPool,
+    orders: impl Iterator<Item = OrderId>,
+) -> sqlx::Result<Vec<(OrderId, Order)>> {
     let orders: Vec<Uuid> = orders.map(OrderId::uuid).collect();
-    let mut ended = QueryBuilder::<Postgres>::new(COLUMNS);
-    ended.push("status <> 'open' and order_id = any(").push_bind(orders).push(")");
-    ended.build().fetch_all(database).await?.iter().map(Order::read).collect()
+    let mut completed = QueryBuilder::<Postgres>::new(SELECT);
+    completed.push("status <> 'open' and order_id = any(").push_bind(orders).push(")");
+    completed.build().fetch_all(database).await?.iter().map(Order::read).collect()
 }
 
-/// The orders that are wanted, the newest first, and one more if there are more.
-pub(crate) async fn list(database: &PgPool, wanted: &Wanted) -> sqlx::Result<Vec<(OrderId, Order)>> {
-    listing(COLUMNS, wanted).build().fetch_all(database).await?.iter().map(Order::read).collect()
+/// A page of orders, newest first, and one order more if there is another page.
+pub(crate) async fn list(
+    database: &PgPool,
+    query: &OrderQuery,
+) -> sqlx::Result<Vec<(OrderId, Order)>> {
+    listing(SELECT, query).build().fetch_all(database).await?.iter().map(Order::read).collect()
 }
 
-fn listing(columns: &str, wanted: &Wanted) -> QueryBuilder<Postgres> {
-    let mut list = QueryBuilder::<Postgres>::new(columns);
+fn listing(select: &str, query: &OrderQuery) -> QueryBuilder<Postgres> {
+    let mut list = QueryBuilder::<Postgres>::new(select);
     list.push("true");
-    if let Some(customer) = &wanted.customer {
+    if let Some(customer) = &query.customer {
         list.push(" and customer = ").push_bind(customer.as_str());
     }
-    if let Some(status) = wanted.status {
-        // Not as a parameter: the indexes of open and of cancelled orders are each for one word.
+    if let Some(status) = query.status {
+        // Inline, not as a parameter: the planner uses the partial indexes of open and of cancelled
+        // orders only if it sees the status. It comes from a fixed list.
         list.push(" and status = '").push(status).push("'");
     }
-    if let Some(Cursor { placed_at, order_id }) = wanted.after {
-        list.push(" and (placed_at, order_id) < (").push_bind(utc(placed_at)).push(", ").push_bind(order_id.uuid()).push(")");
+
+    if let Some(Cursor { placed_at, order_id }) = query.after {
+        list.push(" and (placed_at, order_id) < (")
+            .push_bind(utc(placed_at))
+            .push(", ")
+            .push_bind(order_id.uuid())
+            .push(")");
     }
-    list.push(" order by placed_at desc, order_id desc limit ").push_bind(i64::from(wanted.limit) + 1);
+
+    list.push(" order by placed_at desc, order_id desc limit ")
+        .push_bind(i64::from(query.limit) + 1);
     list
 }
 
@@ -130,8 +148,7 @@ mod tests {
     use std::time::Duration;
 
     use devstack::{Stack, TestDatabase};
-    use reel::database::Sessions;
-    use reel::runtime::App as _;
+    use reel::database::Database;
 
     use super::*;
     use crate::app::App;
@@ -140,10 +157,16 @@ mod tests {
     async fn every_list_is_read_in_its_order_from_an_index() {
         let stack = Stack::shared().await.expect("stack");
         let database = TestDatabase::create(stack.postgres(), "lists").await.expect("database");
-        let pool = Sessions::new(database.url(), "lists", Duration::from_secs(5)).expect("url").pool(1);
-        App::migrations().run(&pool).await.expect("tables");
-        let last = Cursor { placed_at: Timestamp::from_micros(1), order_id: OrderId::from(Uuid::nil()) };
+        let pool =
+            Database::new(database.url(), "lists", Duration::from_secs(5)).expect("url").pool(1);
+        let mut connection = pool.acquire().await.expect("connection");
+        reel::runtime::migrate::<App>(&mut connection).await.expect("tables");
+        drop(connection);
+
+        let last =
+            Cursor { placed_at: Timestamp::from_micros(1), order_id: OrderId::from(Uuid::nil()) };
         let ann = || Some("ann".parse().expect("a customer"));
+
         for (customer, status, index) in [
             (None, None, "orders_by_time"),
             (None, Some("open"), "orders_open"),
@@ -152,10 +175,18 @@ mod tests {
             (ann(), Some("confirmed"), "orders_of_customer"),
         ] {
             for after in [None, Some(last)] {
-                let wanted = Wanted { customer: customer.clone(), status, limit: 20, after };
-                let rows = listing(&format!("explain {COLUMNS}"), &wanted).build().fetch_all(&pool).await.expect("a plan");
-                let plan = rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n");
-                assert!(plan.contains(&format!("Index Scan using {index}")) && !plan.contains("Sort"), "{wanted:?}:\n{plan}");
+                let query = OrderQuery { customer: customer.clone(), status, limit: 20, after };
+                let rows = listing(&format!("explain {SELECT}"), &query)
+                    .build()
+                    .fetch_all(&pool)
+                    .await
+                    .expect("a plan");
+                let plan =
+                    rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n");
+                assert!(
+                    plan.contains(&format!("Index Scan using {index}")) && !plan.contains("Sort"),
+                    "{query:?}:\n{plan}"
+                );
             }
         }
         pool.close().await;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{Order, Status};
-use crate::timeline::{self, Happened};
+use crate::timeline::{self, TimelineEntry};
 
 /// An order as clients see it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,41 +21,43 @@ pub(crate) struct OrderView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "out_of_stock")]
     reason: Option<&'static str>,
-    /// More about it, for people.
+    /// Details of the reason, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     total: Money,
     lines: Vec<PricedLine>,
     #[schema(format = DateTime)]
     placed_at: String,
-    /// When it is cancelled, if it is open then.
+    /// The deadline: an order that is still open then is cancelled.
     #[schema(format = DateTime)]
     settle_by: String,
 }
 
-/// An order with its saga, as far as this service has heard of it.
+/// An order with its saga, as far as this service knows it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SagaView {
     #[serde(flatten)]
     order: OrderView,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    undo: Option<UndoView>,
-    /// What happened to it, in the order of time.
-    timeline: Vec<Happened>,
+    #[serde(rename = "undo", skip_serializing_if = "Option::is_none")]
+    compensation: Option<CompensationView>,
+    /// What happened to it, oldest first.
+    timeline: Vec<TimelineEntry>,
 }
 
-/// How far a cancelled order is undone.
+/// How far a cancelled order is compensated.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "status", rename_all = "lowercase")]
-enum UndoView {
+#[serde(tag = "status")]
+enum CompensationView {
     /// Money or stock is not back yet.
-    Undoing {
-        /// For how long it has been cancelled; absent until the timeline has heard of that.
+    #[serde(rename = "undoing")]
+    Compensating {
+        /// Seconds since it was cancelled; absent until the timeline has that event.
         #[serde(skip_serializing_if = "Option::is_none")]
         seconds: Option<f64>,
     },
     /// Money and stock are back, or were never taken.
-    Undone,
+    #[serde(rename = "undone")]
+    Compensated,
 }
 
 /// A page of orders.
@@ -74,20 +76,36 @@ impl OrderView {
             Status::Cancelled { reason, detail } => (Some(reason.as_str()), detail),
             Status::Open | Status::Confirmed => (None, None),
         };
+
         let (placed_at, settle_by) = (order.placed_at.to_string(), order.settle_by.to_string());
-        Self { order_id, customer: order.customer, status, reason, detail, total: order.total, lines: order.lines, placed_at, settle_by }
+        Self {
+            order_id,
+            customer: order.customer,
+            status,
+            reason,
+            detail,
+            total: order.total,
+            lines: order.lines,
+            placed_at,
+            settle_by,
+        }
     }
 }
 
-impl UndoView {
-    fn of(timeline: &[Happened]) -> Self {
-        if timeline::is_over(timeline) { Self::Undone } else { Self::Undoing { seconds: timeline::cancelled_for(timeline) } }
+impl CompensationView {
+    fn from_timeline(timeline: &[TimelineEntry]) -> Self {
+        if timeline::is_over(timeline) {
+            Self::Compensated
+        } else {
+            Self::Compensating { seconds: timeline::cancelled_for(timeline) }
+        }
     }
 }
 
 impl SagaView {
-    pub(crate) fn new(order_id: OrderId, order: Order, timeline: Vec<Happened>) -> Self {
-        let undo = matches!(order.status, Status::Cancelled { .. }).then(|| UndoView::of(&timeline));
-        Self { order: OrderView::new(order_id, order), undo, timeline }
+    pub(crate) fn new(order_id: OrderId, order: Order, timeline: Vec<TimelineEntry>) -> Self {
+        let compensation = matches!(order.status, Status::Cancelled { .. })
+            .then(|| CompensationView::from_timeline(&timeline));
+        Self { order: OrderView::new(order_id, order), compensation, timeline }
     }
 }

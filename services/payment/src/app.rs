@@ -1,7 +1,7 @@
-//! The payment service as a program.
+//! What the payment service hands to the toolkit to be run as a program.
 
 use reel::http::OpenApiRouter;
-use reel::runtime::{BadSetting, Edge};
+use reel::runtime::{ConfigError, HttpContext};
 use sqlx::migrate::Migrator;
 
 use crate::config::Settings;
@@ -17,11 +17,13 @@ impl reel::runtime::App for App {
     type Settings = Settings;
 
     fn migrations() -> &'static Migrator {
-        static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/payment");
-        &MIGRATIONS
+        reel::migrations!["../../../migrations/payment/0002_payment.sql"]
     }
 
-    fn router(edge: Edge<PaymentService>, _settings: &Settings) -> Result<OpenApiRouter, BadSetting> {
-        Ok(http::router(edge))
+    fn router(
+        context: HttpContext<PaymentService>,
+        _settings: &Settings,
+    ) -> Result<OpenApiRouter, ConfigError> {
+        Ok(http::router(context))
     }
 }

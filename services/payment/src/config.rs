@@ -1,5 +1,5 @@
-//! The payment service has no settings but the toolkit's.
+//! The payment service's own settings.
 
-/// The payment service has no settings but the toolkit's.
+/// The payment service's own settings: none. It has those of the toolkit.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {}

@@ -4,8 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use contracts::{Currency, CustomerId, DepositId, Money, RequestHash};
-use reel::http::{Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Problem, TraceParent};
-use reel::runtime::Edge;
+use reel::http::{
+    Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Problem, TraceParent,
+};
+use reel::runtime::HttpContext;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -14,14 +16,14 @@ use utoipa_axum::routes;
 use crate::domain::{PaymentCommand, PaymentRejection, PaymentService};
 use crate::store;
 
-/// The scope of tokens that take money, and see all accounts.
+/// The scope of tokens that may deposit money and see all accounts.
 const TILL: &str = "till";
 
 /// `POST /accounts/{customer}/deposits`
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DepositRequest {
-    /// In minor units.
+    /// The amount in minor units.
     #[schema(minimum = 1, example = 10000)]
     amount: i64,
     #[schema(pattern = "^[A-Z]{3}$", example = "EUR")]
@@ -35,7 +37,7 @@ struct DepositView {
     deposit_id: DepositId,
     #[schema(value_type = String, example = "ann")]
     customer: CustomerId,
-    /// In minor units.
+    /// The amount in minor units.
     amount: i64,
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
@@ -48,31 +50,53 @@ struct AccountView {
     customer: CustomerId,
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
-    /// All that was ever paid in, in minor units.
+    /// Sum of all deposits, in minor units.
     deposited: i64,
-    /// What is left of it.
+    /// What is left to spend, in minor units.
     balance: i64,
 }
 
-pub(crate) fn router(edge: Edge<PaymentService>) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(show)).routes(routes!(deposit)).with_state(edge)
+pub(crate) fn router(context: HttpContext<PaymentService>) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(show)).routes(routes!(deposit)).with_state(context)
 }
 
 /// Pay money into an account
 #[utoipa::path(
     post,
     path = "/accounts/{customer}/deposits",
-    params(("customer" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose account."), IdempotencyKey),
+    params(
+        (
+            "customer" = String,
+            Path,
+            pattern = "^[A-Za-z0-9._-]{1,64}$",
+            description = "The owner of the account.",
+        ),
+        IdempotencyKey,
+    ),
     request_body = DepositRequest,
     responses(
-        (status = 201, description = "The money is paid in, now or by an earlier try.", body = DepositView),
-        (status = 403, description = "The token lacks the scope `till`.", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The account has another currency, or would hold too much.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 201,
+            description = "The money was paid in, now or by an earlier request with this key.",
+            body = DepositView,
+        ),
+        (
+            status = 403,
+            description = "The token lacks the scope `till`.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 409,
+            description = "The account has another currency, or would hold too much.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         KeyReused,
     ),
 )]
 async fn deposit(
-    State(edge): State<Edge<PaymentService>>,
+    State(context): State<HttpContext<PaymentService>>,
     TraceParent(traceparent): TraceParent,
     caller: Caller,
     Path(customer): Path<String>,
@@ -82,45 +106,79 @@ async fn deposit(
     caller.must_have(TILL)?;
     let command = request.command(&customer, &key)?;
     let PaymentCommand::Deposit { deposit_id, .. } = command;
-    let deposit = edge.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
+    let deposit =
+        context.commands.ask(command, traceparent).await?.ok_or_else(Problem::internal)?;
     let Money { amount, currency } = deposit.amount;
-    Ok((StatusCode::CREATED, Json(DepositView { deposit_id, customer: deposit.customer, amount, currency })))
+    Ok((
+        StatusCode::CREATED,
+        Json(DepositView { deposit_id, customer: deposit.customer, amount, currency }),
+    ))
 }
 
 /// Show an account
 #[utoipa::path(
     get,
     path = "/accounts/{customer}",
-    params(("customer" = String, Path, pattern = "^[A-Za-z0-9._-]{1,64}$", description = "Whose account.")),
+    params((
+        "customer" = String,
+        Path,
+        pattern = "^[A-Za-z0-9._-]{1,64}$",
+        description = "The owner of the account.",
+    )),
     responses(
         (status = 200, description = "The account.", body = AccountView),
-        (status = 403, description = "It is another customer's, and the token lacks the scope `till`.", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The customer has no account.", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 403,
+            description = "The account is another customer's and the token lacks the scope `till`.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 404,
+            description = "The customer has no account.",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         NoAnswer,
     ),
 )]
 async fn show(
-    State(edge): State<Edge<PaymentService>>,
+    State(context): State<HttpContext<PaymentService>>,
     caller: Caller,
     Path(customer): Path<String>,
 ) -> Result<Json<AccountView>, Problem> {
     let customer = parse_customer(&customer)?;
     caller.must_act_for(customer.as_str(), TILL)?;
-    let account = store::find_account(&edge.database, &customer).await?;
-    let account = account.ok_or_else(|| Problem::not_found(format!("{customer} has no account")))?;
-    Ok(Json(AccountView { customer, currency: account.currency, deposited: account.deposited, balance: account.balance }))
+    let account = store::find_account(&context.database, &customer).await?;
+    let account =
+        account.ok_or_else(|| Problem::not_found(format!("{customer} has no account")))?;
+    Ok(Json(AccountView {
+        customer,
+        currency: account.currency,
+        deposited: account.deposited,
+        balance: account.balance,
+    }))
 }
 
 fn parse_customer(text: &str) -> Result<CustomerId, Problem> {
-    text.parse().map_err(|error: contracts::Invalid| Problem::invalid("customer", error.to_string()))
+    text.parse()
+        .map_err(|error: contracts::Invalid| Problem::invalid("customer", error.to_string()))
 }
 
 impl DepositRequest {
     fn command(&self, customer: &str, key: &str) -> Result<PaymentCommand, Problem> {
         let customer = parse_customer(customer)?;
-        let currency = self.currency.parse().map_err(|error: contracts::Invalid| Problem::invalid("currency", error.to_string()))?;
+        let currency = self
+            .currency
+            .parse()
+            .map_err(|error: contracts::Invalid| Problem::invalid("currency", error.to_string()))?;
         let deposit_id = DepositId::of_request(&customer, key);
-        Ok(PaymentCommand::Deposit { deposit_id, customer, amount: Money::new(self.amount, currency), request_hash: RequestHash::of(self) })
+        Ok(PaymentCommand::Deposit {
+            deposit_id,
+            customer,
+            amount: Money::new(self.amount, currency),
+            request_hash: RequestHash::of(self),
+        })
     }
 }
 
@@ -131,11 +189,16 @@ impl From<PaymentRejection> for Problem {
             PaymentRejection::KeyReused => Self::key_reused(),
             PaymentRejection::NotPositive => Self::invalid("amount", detail),
             PaymentRejection::WrongCurrency(_) => {
-                Self::new(StatusCode::CONFLICT, "wrong-currency", "The currency is another", detail).with("field", json!("currency"))
+                Self::new(StatusCode::CONFLICT, "wrong-currency", "The currency is another", detail)
+                    .with("field", json!("currency"))
             }
-            PaymentRejection::TooMuch => {
-                Self::new(StatusCode::CONFLICT, "too-much", "The account would hold too much", detail).with("field", json!("amount"))
-            }
+            PaymentRejection::TooMuch => Self::new(
+                StatusCode::CONFLICT,
+                "too-much",
+                "The account would hold too much",
+                detail,
+            )
+            .with("field", json!("amount")),
         }
     }
 }
@@ -147,13 +210,16 @@ mod tests {
     #[track_caller]
     fn refused(customer: &str, currency: &str, field: &str) {
         let request = DepositRequest { amount: 1, currency: currency.into() };
-        let problem = request.command(customer, "key").expect_err("it is wrong");
+        let problem = request.command(customer, "key").expect_err("an invalid request");
         assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
-        assert!(format!("{problem:?}").contains(&format!("\"field\": String(\"{field}\")")), "{problem:?}");
+        assert!(
+            format!("{problem:?}").contains(&format!("\"field\": String(\"{field}\")")),
+            "{problem:?}"
+        );
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_field() {
+    fn a_problem_names_the_field_that_is_wrong() {
         refused("an na", "EUR", "customer");
         refused("anna", "euro", "currency");
     }
@@ -161,7 +227,9 @@ mod tests {
     #[test]
     fn a_retry_finds_the_same_deposit() {
         let id = |amount| {
-            let command = DepositRequest { amount, currency: "EUR".into() }.command("anna", "key").expect("it is right");
+            let command = DepositRequest { amount, currency: "EUR".into() }
+                .command("anna", "key")
+                .expect("a valid request");
             let PaymentCommand::Deposit { deposit_id, request_hash, .. } = command;
             (deposit_id, request_hash)
         };

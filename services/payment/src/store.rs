@@ -1,9 +1,9 @@
-//! How payments, accounts and deposits lie in Postgres.
+//! How payments, accounts and deposits are stored in Postgres.
 
 use contracts::{CustomerId, DepositId, Money, OrderId};
-use reel::step::{Columns, Record, Stored, StoredRows, Table};
+use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
 use crate::domain::{Account, Deposit, Payment, Payments, Status};
@@ -14,15 +14,21 @@ impl Stored for Payments {
     }
 }
 
-impl Record<OrderId> for Payment {
+impl Row<OrderId> for Payment {
     const TABLE: Table = Table {
         name: "payments",
         key: ("order_id", "uuid"),
-        columns: &[("customer", "text"), ("amount", "bigint"), ("currency", "text"), ("status", "text"), ("reason", "text")],
+        columns: &[
+            ("customer", "text"),
+            ("amount", "bigint"),
+            ("currency", "text"),
+            ("status", "text"),
+            ("reason", "text"),
+        ],
         shared: false,
     };
 
-    fn write(rows: &[(&OrderId, &Self)], columns: &mut Columns) {
+    fn write(rows: &[(&OrderId, &Self)], columns: &mut ArrayParams) {
         columns.push(rows.iter().map(|(_, payment)| payment.customer.as_str()));
         columns.push(rows.iter().map(|(_, payment)| payment.amount.amount));
         columns.push(rows.iter().map(|(_, payment)| payment.amount.currency.to_string()));
@@ -36,7 +42,9 @@ impl Record<OrderId> for Payment {
     fn read(row: &PgRow) -> sqlx::Result<(OrderId, Self)> {
         let status = match row.try_get::<Option<&str>, _>("reason")? {
             Some(reason) => Status::Failed(reason.parse().map_err(corrupt)?),
-            None if row.try_get::<&str, _>("status")? == Status::Refunded.name() => Status::Refunded,
+            None if row.try_get::<&str, _>("status")? == Status::Refunded.name() => {
+                Status::Refunded
+            }
             None => Status::Completed,
         };
         let payment = Self { customer: customer(row)?, amount: money(row)?, status };
@@ -44,7 +52,7 @@ impl Record<OrderId> for Payment {
     }
 }
 
-impl Record<CustomerId> for Account {
+impl Row<CustomerId> for Account {
     const TABLE: Table = Table {
         name: "accounts",
         key: ("customer", "text"),
@@ -52,7 +60,7 @@ impl Record<CustomerId> for Account {
         shared: true,
     };
 
-    fn write(rows: &[(&CustomerId, &Self)], columns: &mut Columns) {
+    fn write(rows: &[(&CustomerId, &Self)], columns: &mut ArrayParams) {
         columns.push(rows.iter().map(|(_, account)| account.currency.to_string()));
         columns.push(rows.iter().map(|(_, account)| account.deposited));
         columns.push(rows.iter().map(|(_, account)| account.balance));
@@ -60,19 +68,31 @@ impl Record<CustomerId> for Account {
 
     fn read(row: &PgRow) -> sqlx::Result<(CustomerId, Self)> {
         let currency = row.try_get::<&str, _>("currency")?.parse().map_err(corrupt)?;
-        Ok((customer(row)?, Self { currency, deposited: row.try_get("deposited")?, balance: row.try_get("balance")? }))
+        Ok((
+            customer(row)?,
+            Self {
+                currency,
+                deposited: row.try_get("deposited")?,
+                balance: row.try_get("balance")?,
+            },
+        ))
     }
 }
 
-impl Record<DepositId> for Deposit {
+impl Row<DepositId> for Deposit {
     const TABLE: Table = Table {
         name: "deposits",
         key: ("deposit_id", "uuid"),
-        columns: &[("customer", "text"), ("amount", "bigint"), ("currency", "text"), ("request_hash", "text")],
+        columns: &[
+            ("customer", "text"),
+            ("amount", "bigint"),
+            ("currency", "text"),
+            ("request_hash", "text"),
+        ],
         shared: false,
     };
 
-    fn write(rows: &[(&DepositId, &Self)], columns: &mut Columns) {
+    fn write(rows: &[(&DepositId, &Self)], columns: &mut ArrayParams) {
         columns.push(rows.iter().map(|(_, deposit)| deposit.customer.as_str()));
         columns.push(rows.iter().map(|(_, deposit)| deposit.amount.amount));
         columns.push(rows.iter().map(|(_, deposit)| deposit.amount.currency.to_string()));
@@ -86,9 +106,13 @@ impl Record<DepositId> for Deposit {
     }
 }
 
-/// One account, for a query.
-pub(crate) async fn find_account(database: &PgPool, customer: &CustomerId) -> sqlx::Result<Option<Account>> {
-    const FIND: &str = "select customer, currency, deposited, balance from accounts where customer = $1";
+/// The account of a customer.
+pub(crate) async fn find_account(
+    database: &PgPool,
+    customer: &CustomerId,
+) -> sqlx::Result<Option<Account>> {
+    const FIND: &str =
+        "select customer, currency, deposited, balance from accounts where customer = $1";
     let row = sqlx::query(FIND).bind(customer.as_str()).fetch_optional(database).await?;
     row.map(|row| Ok(Account::read(&row)?.1)).transpose()
 }
@@ -98,7 +122,10 @@ fn customer(row: &PgRow) -> sqlx::Result<CustomerId> {
 }
 
 fn money(row: &PgRow) -> sqlx::Result<Money> {
-    Ok(Money::new(row.try_get("amount")?, row.try_get::<&str, _>("currency")?.parse().map_err(corrupt)?))
+    Ok(Money::new(
+        row.try_get("amount")?,
+        row.try_get::<&str, _>("currency")?.parse().map_err(corrupt)?,
+    ))
 }
 
 fn corrupt(error: contracts::Invalid) -> sqlx::Error {

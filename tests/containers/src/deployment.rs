@@ -1,4 +1,4 @@
-//! A deployment that a test has for itself.
+//! A test's own deployment.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,26 +12,33 @@ use serde_json::Value;
 
 use crate::LIMIT;
 
-const ASK_WITHIN: Duration = Duration::from_secs(2);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One deployment at a time: each is ten processes.
+/// Allows one deployment at a time, because each runs ten processes.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// The system in containers, and what tests ask of it.
+/// The system in containers.
 pub struct Deployment {
     deployed: Deployed,
 }
 
 impl Deployment {
-    /// Runs a test on a deployment with these settings of the compose file. Where there is no Docker engine the test is skipped, by
-    /// this name. If it fails, the logs' ends are printed; however it ends, nothing is left behind.
+    /// Runs a test on a deployment with these settings of the compose file. Without a Docker engine
+    /// it reports the test as skipped, by this name. If the test fails, it prints the ends of the
+    /// logs. It always removes the deployment.
     ///
     /// # Errors
-    /// Where something does not start or stays, and those of the test; or there is no engine, and `REQUIRE_DOCKER=1`.
-    pub async fn test(name: &str, settings: &[(&str, &str)], test: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+    /// If the deployment cannot be started or removed, if the test fails, or if there is no engine
+    /// and `REQUIRE_DOCKER=1`.
+    pub async fn test(
+        name: &str,
+        settings: &[(&str, &str)],
+        test: impl AsyncFnOnce(&Self) -> Result<()>,
+    ) -> Result<()> {
         if !engine(name).await? {
             return Ok(());
         }
+
         let _turn = TURN.lock().await;
         let deployment = Self { deployed: Deployed::up(settings).await? };
         let tested = test(&deployment).await;
@@ -41,10 +48,10 @@ impl Deployment {
         tested.and(deployment.deployed.down().await)
     }
 
-    /// Money for ann, and stock.
+    /// Gives money to ann and receives stock.
     ///
     /// # Errors
-    /// Where no replica takes them.
+    /// If a command is refused, or no replica takes it in time.
     pub async fn fill(&self) -> Result<()> {
         let client = self.client();
         client.deposit("ann", 100_000_000, "first").await?.created()?;
@@ -52,19 +59,19 @@ impl Deployment {
         Ok(())
     }
 
-    /// A client of all replicas, which tries for as long as anything may take.
+    /// A client of all replicas, which retries within [`LIMIT`].
     #[must_use]
     pub fn client(&self) -> Client {
         self.deployed.view().client().within(LIMIT)
     }
 
-    /// The project of Docker Compose.
+    /// The deployment's Compose project.
     #[must_use]
     pub fn compose(&self) -> &Compose {
         self.deployed.compose()
     }
 
-    /// `order-1` becomes the name of its container.
+    /// The name of a Compose service's container, such as that of `order-1`.
     #[must_use]
     pub fn container(&self, service: &str) -> String {
         self.compose().container(service)
@@ -75,70 +82,87 @@ impl Deployment {
         self.deployed.replicas().map(move |(service, nth)| self.deployed.container(service, nth))
     }
 
-    /// Where a replica listens.
+    /// The URL of a replica.
     #[must_use]
     pub fn url(&self, service: Service, nth: usize) -> String {
         self.deployed.url(service, nth)
     }
 
-    /// What can be seen of it from this machine.
+    /// The system as it is reachable from this machine.
     #[must_use]
     pub fn view(&self) -> &View {
         self.deployed.view()
     }
 
-    /// The compose file's services that are brokers.
+    /// The names of the Compose services that are brokers.
     pub fn brokers(&self) -> impl Iterator<Item = &'static str> {
         self.deployed.brokers()
     }
 
-    /// Waits until Docker says that a container is healthy.
+    /// Waits until Docker reports a container as healthy.
     ///
     /// # Errors
-    /// Where it does not get so in time.
+    /// If it is not healthy in time, or Docker fails.
     pub async fn until_healthy(&self, container: &str) -> Result<()> {
         wait::until(LIMIT, &format!("{container} to be healthy"), || async {
-            let said = docker(&["inspect", "--format", "{{.State.Health.Status}}", container]).await?.success()?;
-            Ok((said.trim() == "healthy").then_some(()))
+            let status = docker(&["inspect", "--format", "{{.State.Health.Status}}", container])
+                .await?
+                .success()?;
+            Ok((status.trim() == "healthy").then_some(()))
         })
         .await
     }
 
-    /// What `/health/ready` of a replica says; null where it does not answer.
+    /// The JSON body of a replica's `/health/ready`, or null if the replica does not answer.
     pub async fn health(&self, service: Service, nth: usize) -> Value {
         let url = format!("{}/health/ready", self.url(service, nth));
-        let ask = async {
-            let http = reqwest::Client::builder().timeout(ASK_WITHIN).no_proxy().build()?;
+        let answer = async {
+            let http = reqwest::Client::builder().timeout(HEALTH_TIMEOUT).no_proxy().build()?;
             http.get(url).send().await?.bytes().await
         };
-        ask.await.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or(Value::Null)
+        answer.await.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or(Value::Null)
     }
 
-    /// Waits until a replica's health is as it should be.
+    /// Waits until a replica's health meets a condition.
     ///
     /// # Errors
-    /// Where it does not get so in time.
-    pub async fn until_health(&self, service: Service, nth: usize, what: &str, is: impl Fn(&Value) -> bool) -> Result<()> {
+    /// If it does not in time.
+    pub async fn until_health(
+        &self,
+        service: Service,
+        nth: usize,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
         wait::until(LIMIT, what, || async {
             let health = self.health(service, nth).await;
-            Ok(is(&health).then_some(()))
+            Ok(holds(&health).then_some(()))
         })
         .await
     }
 
-    /// Waits until every saga has ended, and `orderctl audit` in its container finds nothing wrong. Returns its figures.
+    /// Waits until every saga has ended, and `orderctl audit` in its container finds nothing wrong.
+    /// Returns its figures.
     ///
     /// # Errors
-    /// What the audit finds after the limit.
+    /// If that is not so in time, with the output of the last audit.
     pub async fn ends_well(&self) -> Result<Figures> {
         let last = Mutex::new(String::new());
         let ended = wait::until(LIMIT, "every saga to end and the audit to be clean", || async {
-            let said = self.compose().run(&["run", "--rm", "--no-deps", "-T", "orderctl", "audit", "--json"]).await?;
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = said.text();
-            let figures: Option<Figures> = serde_json::from_str(&said.out).ok();
+            let output = self
+                .compose()
+                .run(&["run", "--rm", "--no-deps", "-T", "orderctl", "audit", "--json"])
+                .await?;
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = output.text();
+            let figures: Option<Figures> = serde_json::from_str(&output.out).ok();
             Ok(figures.filter(|figures| figures.ok && figures.open == 0 && figures.undoing == 0))
         })
         .await;
-        ended.with_context(|| format!("the audit said last: {}", last.lock().unwrap_or_else(PoisonError::into_inner)))
+        ended.with_context(|| {
+            format!(
+                "the last audit printed: {}",
+                last.lock().unwrap_or_else(PoisonError::into_inner)
+            )
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! The system as users deploy it: the images, started by `compose/compose.yaml`, each test with a project of its own.
+//! Fixtures of the tests of the deployment: `compose/compose.yaml` starts the images, as a user
+//! would, and each test has its own Compose project.
 
 mod deployment;
 mod load;
@@ -10,5 +11,5 @@ pub use owner::Owner;
 
 use std::time::Duration;
 
-/// How long anything may take: far more than it does, for machines are slow at times.
+/// Time limit for any one wait, generous because machines are slow at times.
 pub const LIMIT: Duration = Duration::from_secs(180);

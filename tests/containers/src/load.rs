@@ -1,4 +1,4 @@
-//! Orders that arrive all the time.
+//! A steady load of orders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,11 +14,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::LIMIT;
 
 const CLIENTS: usize = 8;
-/// Each of them places an order so often, unless it still waits for an answer.
+/// Interval between two orders of one client, unless it still waits for an answer.
 const ORDER_EVERY: Duration = Duration::from_millis(100);
 
-/// Clients that each place one order after the other. What gets 503 or a reset is sent again under the same key, and so is what gets no
-/// answer, unless their [`Client`] fails then.
+/// Clients that each place one order after the other. A client retries an order with the same key
+/// after 503 or a connection reset, and after silence, unless its [`Client`] fails then.
 pub struct Load {
     placed: Arc<AtomicUsize>,
     ended: Arc<AtomicBool>,
@@ -26,32 +26,40 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins.
+    /// Starts the clients.
     #[must_use]
     pub fn start(client: &Client, name: &str) -> Self {
         let (placed, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let start = |nth: usize| tokio::spawn(place(client.clone(), format!("{name}-{nth}"), placed.clone(), ended.clone()));
+        let start = |nth: usize| {
+            tokio::spawn(place(
+                client.clone(),
+                format!("{name}-{nth}"),
+                placed.clone(),
+                ended.clone(),
+            ))
+        };
         let clients = (0..CLIENTS).map(start).collect();
         Self { placed, ended, clients }
     }
 
-    /// Waits until so many more orders were acknowledged.
+    /// Waits until this many more orders are acknowledged, or a client has failed. [`Load::end`]
+    /// then returns the client's error.
     ///
     /// # Errors
-    /// Where they are not.
-    pub async fn goes_on(&self, more: usize) -> Result<()> {
+    /// If they are not acknowledged in time.
+    pub async fn wait_for_more(&self, more: usize) -> Result<()> {
         let goal = self.placed.load(Ordering::Relaxed) + more;
-        wait::until(LIMIT, "orders are acknowledged", || async {
+        wait::until(LIMIT, "orders to be acknowledged", || async {
             let one_has_failed = self.clients.iter().any(JoinHandle::is_finished);
             Ok((self.placed.load(Ordering::Relaxed) >= goal || one_has_failed).then_some(()))
         })
         .await
     }
 
-    /// Ends it, and tells which orders were acknowledged.
+    /// Stops the clients, and returns the orders that were acknowledged.
     ///
     /// # Errors
-    /// Where an order was answered otherwise, or not at all.
+    /// If an order got any other answer, or none.
     pub async fn end(self) -> Result<Vec<OrderId>> {
         self.ended.store(true, Ordering::Relaxed);
         let mut orders = Vec::new();
@@ -62,13 +70,19 @@ impl Load {
     }
 }
 
-async fn place(client: Client, name: String, placed: Arc<AtomicUsize>, ended: Arc<AtomicBool>) -> Result<Vec<OrderId>> {
+async fn place(
+    client: Client,
+    name: String,
+    placed: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
+) -> Result<Vec<OrderId>> {
     let mut orders = Vec::new();
     let mut arrivals = interval(ORDER_EVERY);
     arrivals.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !ended.load(Ordering::Relaxed) {
         arrivals.tick().await;
-        let answer = client.place("ann", &[("COFFEE", 1)], &format!("{name}-{}", orders.len())).await?;
+        let answer =
+            client.place("ann", &[("COFFEE", 1)], &format!("{name}-{}", orders.len())).await?;
         orders.push(answer.order_id()?);
         placed.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The whole system in containers, as the compose file starts it in each of its ways.
+//! The whole system in containers, in each variant of the compose file.
 
 use anyhow::{Result, ensure};
 use container_tests::{Deployment, Load};
@@ -7,41 +7,62 @@ use orderctl::system::Service;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_end_in_every_way_in_containers_that_are_healthy_and_confined_and_stop_by_themselves() -> Result<()> {
-    let name = "orders_end_in_every_way_in_containers_that_are_healthy_and_confined_and_stop_by_themselves";
-    Deployment::test(name, &[], well_kept).await
+async fn orders_end_in_every_way_in_healthy_confined_containers_that_stop_cleanly() -> Result<()> {
+    let name = "orders_end_in_every_way_in_healthy_confined_containers_that_stop_cleanly";
+    Deployment::test(name, &[], containers_and_orders).await
 }
 
-async fn well_kept(deployment: &Deployment) -> Result<()> {
+async fn containers_and_orders(deployment: &Deployment) -> Result<()> {
     for replica in deployment.replicas() {
         deployment.until_healthy(&replica).await?;
     }
+
     all_are_confined(deployment).await?;
-    every_way(deployment).await?;
-    let [order, payment, inventory] = ["order-1", "payment-1", "inventory-1"].map(|replica| deployment.container(replica));
+    orders_end_in_every_way(deployment).await?;
+
+    let [order, payment, inventory] =
+        ["order-1", "payment-1", "inventory-1"].map(|replica| deployment.container(replica));
     let codes = tokio::try_join!(stop(&order), stop(&payment), stop(&inventory))?;
-    ensure!(codes == (0, 0, 0), "they ended with {codes:?}; 137 is what a container ends with that has to be killed");
+    ensure!(
+        codes == (0, 0, 0),
+        "they exited with {codes:?}; 137 means that a container had to be killed"
+    );
     Ok(())
 }
 
-/// One-shot jobs too.
+/// Checks that every container, also of a one-shot job, has limits and no privileges.
 async fn all_are_confined(deployment: &Deployment) -> Result<()> {
     let ids = deployment.compose().run(&["ps", "--all", "--quiet"]).await?.success()?;
-    let inspected = docker(&["inspect"].into_iter().chain(ids.lines()).collect::<Vec<_>>()).await?.success()?;
+    let inspected =
+        docker(&["inspect"].into_iter().chain(ids.lines()).collect::<Vec<_>>()).await?.success()?;
     let containers: Vec<Value> = serde_json::from_str(&inspected)?;
-    ensure!(containers.len() == 16, "six replicas, their six jobs, two servers and two jobs for these: {}", containers.len());
+    ensure!(
+        containers.len() == 16,
+        "expected six replicas with six jobs, two servers and two jobs for these, found {}",
+        containers.len()
+    );
+
     for container in containers {
         let (name, host) = (&container["Name"], &container["HostConfig"]);
         let is_broker = container["Config"]["Labels"]["com.docker.compose.service"] == "kafka";
-        ensure!(host["Memory"].as_i64() > Some(0) && host["NanoCpus"].as_i64() > Some(0), "{name} may take what it likes");
+        ensure!(
+            host["Memory"].as_i64() > Some(0) && host["NanoCpus"].as_i64() > Some(0),
+            "{name} has no limit of memory or CPUs"
+        );
         ensure!(host["CapDrop"] == json!(["ALL"]), "{name} has capabilities");
-        ensure!(host["SecurityOpt"] == json!(["no-new-privileges:true"]), "{name} may get privileges");
-        ensure!(host["ReadonlyRootfs"] == true || is_broker, "{name} may write into its image");
+        ensure!(
+            host["SecurityOpt"] == json!(["no-new-privileges:true"]),
+            "{name} may gain privileges"
+        );
+        ensure!(
+            host["ReadonlyRootfs"] == true || is_broker,
+            "{name} has a writable root file system"
+        );
     }
     Ok(())
 }
 
-async fn every_way(deployment: &Deployment) -> Result<()> {
+async fn orders_end_in_every_way(deployment: &Deployment) -> Result<()> {
     deployment.fill().await?;
     let client = deployment.client();
     client.place("ann", &[("COFFEE", 2)], "confirmed").await?.order_id()?;
@@ -49,18 +70,31 @@ async fn every_way(deployment: &Deployment) -> Result<()> {
     client.place("ann", &[("MUG", 1)], "no stock").await?.order_id()?;
     let figures = deployment.ends_well().await?;
     ensure!(figures.orders == 3 && figures.confirmed == 1, "{figures:?}");
-    ensure!(figures.cancelled.keys().map(String::as_str).eq(["out_of_stock", "payment_failed"]), "{figures:?}");
+    ensure!(
+        figures.cancelled.keys().map(String::as_str).eq(["out_of_stock", "payment_failed"]),
+        "{figures:?}"
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_without_passwords_and_tls_works_too() -> Result<()> {
-    Deployment::test("a_deployment_without_passwords_and_tls_works_too", &[("SECURE", "0")], every_way).await
+    Deployment::test(
+        "a_deployment_without_passwords_and_tls_works_too",
+        &[("SECURE", "0")],
+        orders_end_in_every_way,
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_three_brokers_any_one_may_be_killed() -> Result<()> {
-    Deployment::test("with_three_brokers_any_one_may_be_killed", &[("COMPOSE_PROFILES", "three")], one_broker_after_the_other).await
+    Deployment::test(
+        "with_three_brokers_any_one_may_be_killed",
+        &[("COMPOSE_PROFILES", "three")],
+        one_broker_after_the_other,
+    )
+    .await
 }
 
 async fn one_broker_after_the_other(deployment: &Deployment) -> Result<()> {
@@ -69,10 +103,18 @@ async fn one_broker_after_the_other(deployment: &Deployment) -> Result<()> {
     for broker in deployment.brokers() {
         let container = deployment.container(broker);
         kill(&container).await?;
-        load.goes_on(20).await?;
+        load.wait_for_more(20).await?;
         for nth in [1, 2] {
-            deployment.until_health(Service::Order, nth, "what was decided meanwhile is published", is_published).await?;
+            deployment
+                .until_health(
+                    Service::ORDER,
+                    nth,
+                    "the events of the meantime to be published",
+                    is_published,
+                )
+                .await?;
         }
+
         docker(&["start", &container]).await?.success()?;
         deployment.until_healthy(&container).await?;
     }
@@ -82,7 +124,7 @@ async fn one_broker_after_the_other(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-/// Health shows a backlog of a moment at most, while orders arrive.
+/// Whether a replica's oldest unpublished event is less than a second old.
 fn is_published(health: &Value) -> bool {
     health["ready"] == true && health["backlog"]["oldest_seconds"].as_f64().unwrap_or(0.0) < 1.0
 }

@@ -1,4 +1,5 @@
-//! Docker does to containers what happens to machines, while orders arrive all the time. After each fault the audit is clean.
+//! Faults of machines, simulated with containers under a steady load of orders. After each fault
+//! the audit must be clean.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,12 @@ use orderctl::system::Service;
 use serde_json::Value;
 
 const LANES: i64 = 12;
-/// `LEASE`, which the compose file leaves as it is.
+/// The default of `LEASE`, which the compose file does not change.
 const LEASE_SECONDS: f64 = 5.0;
-/// A service answers a command in 10 s (`COMMAND_TIMEOUT`), if only by 503.
+/// Time limit for an answer. A service answers a command within 10 s (`COMMAND_TIMEOUT`), if only
+/// with 503.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
-/// So many orders show that they are taken.
+/// Number of acknowledged orders that shows that commands are taken.
 const SOME: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,24 +56,36 @@ async fn every_fault(deployment: &Deployment) -> Result<()> {
     deployment.fill().await?;
     let mut acknowledged = 0;
     for fault in FAULTS {
-        // Whoever is restarted in turn leaves nobody without an answer; a client of what is killed, paused or cut off asks again.
+        // A rolling restart must leave no client without an answer. After the other faults, a
+        // client retries.
         let client = deployment.client();
-        let client = if fault == Fault::RollingRestart { client.failing_after_silence_of(ANSWERED_WITHIN) } else { client };
+        let client = if fault == Fault::RollingRestart {
+            client.failing_after_silence_of(ANSWERED_WITHIN)
+        } else {
+            client
+        };
+
         let load = Load::start(&client, &format!("{fault:?}"));
-        load.goes_on(SOME).await?;
-        strike(deployment, fault, &load).await.with_context(|| format!("{fault:?}"))?;
-        load.goes_on(SOME).await?;
+        load.wait_for_more(SOME).await?;
+        inject(deployment, fault, &load).await.with_context(|| format!("{fault:?}"))?;
+        load.wait_for_more(SOME).await?;
         let orders = load.end().await.with_context(|| format!("{fault:?}"))?;
+
         acknowledged += orders.len() as u64;
         let figures = deployment.ends_well().await.with_context(|| format!("{fault:?}"))?;
         tell(&format!("{fault:?}: {} orders were acknowledged meanwhile; audit ok", orders.len()));
-        ensure!(figures.orders == acknowledged && figures.confirmed == acknowledged, "{fault:?}: {acknowledged} acknowledged, {figures:?}");
+        ensure!(
+            figures.orders == acknowledged && figures.confirmed == acknowledged,
+            "{fault:?}: {acknowledged} acknowledged, {figures:?}"
+        );
     }
     Ok(())
 }
 
-async fn strike(deployment: &Deployment, fault: Fault, load: &Load) -> Result<()> {
-    let [order_1, payment_1, inventory_1] = ["order-1", "payment-1", "inventory-1"].map(|service| deployment.container(service));
+/// Injects a fault, waits until the system has noticed it, and repairs it.
+async fn inject(deployment: &Deployment, fault: Fault, load: &Load) -> Result<()> {
+    let [order_1, payment_1, inventory_1] =
+        ["order-1", "payment-1", "inventory-1"].map(|service| deployment.container(service));
     let [postgres, kafka] = ["postgres", "kafka"].map(|service| deployment.container(service));
     match fault {
         Fault::RollingRestart => {
@@ -80,28 +94,31 @@ async fn strike(deployment: &Deployment, fault: Fault, load: &Load) -> Result<()
                 let code = stop(&replica).await?;
                 ensure!(code == 0, "{replica} ended with {code}");
                 docker(&["start", &replica]).await?.success()?;
-                deployment.until_health(Service::Order, nth, "the replica is back", is_ready).await?;
-                load.goes_on(SOME).await?;
+                deployment
+                    .until_health(Service::ORDER, nth, "the replica to be back", is_ready)
+                    .await?;
+                load.wait_for_more(SOME).await?;
             }
         }
         Fault::ReplicaKilled => {
             kill(&order_1).await?;
-            has_all_lanes(deployment, Service::Order, 2).await?;
-            load.goes_on(SOME).await?;
+            has_all_lanes(deployment, Service::ORDER, 2).await?;
+            load.wait_for_more(SOME).await?;
             docker(&["start", &order_1]).await?.success()?;
-            has_lanes_again(deployment, Service::Order, 1).await?;
+            has_lanes_again(deployment, Service::ORDER, 1).await?;
         }
         Fault::ReplicaPaused => {
             docker(&["pause", &payment_1]).await?.success()?;
-            has_all_lanes(deployment, Service::Payment, 2).await?; // so the lease has passed
+            // The lease has expired when the other replica has all lanes.
+            has_all_lanes(deployment, Service::PAYMENT, 2).await?;
             docker(&["unpause", &payment_1]).await?.success()?;
-            has_lanes_again(deployment, Service::Payment, 1).await?;
+            has_lanes_again(deployment, Service::PAYMENT, 1).await?;
         }
         Fault::ReplicaCutOff => {
             cut(deployment, &inventory_1).await?;
-            has_all_lanes(deployment, Service::Inventory, 2).await?;
+            has_all_lanes(deployment, Service::INVENTORY, 2).await?;
             join(deployment, &inventory_1, "inventory-1").await?;
-            has_lanes_again(deployment, Service::Inventory, 1).await?;
+            has_lanes_again(deployment, Service::INVENTORY, 1).await?;
         }
         Fault::PostgresKilled => {
             kill(&postgres).await?;
@@ -123,17 +140,17 @@ async fn strike(deployment: &Deployment, fault: Fault, load: &Load) -> Result<()
         }
         Fault::KafkaKilled => {
             kill(&kafka).await?;
-            commands_are_taken_all_the_same(deployment, load, 0.0).await?;
+            commands_are_still_taken(deployment, load, 0.0).await?;
             docker(&["start", &kafka]).await?.success()?;
         }
         Fault::KafkaPaused => {
             docker(&["pause", &kafka]).await?.success()?;
-            commands_are_taken_all_the_same(deployment, load, LEASE_SECONDS).await?;
+            commands_are_still_taken(deployment, load, LEASE_SECONDS).await?;
             docker(&["unpause", &kafka]).await?.success()?;
         }
         Fault::KafkaCutOff => {
             cut(deployment, &kafka).await?;
-            commands_are_taken_all_the_same(deployment, load, 0.0).await?;
+            commands_are_still_taken(deployment, load, 0.0).await?;
             join(deployment, &kafka, "kafka").await?;
         }
     }
@@ -149,36 +166,56 @@ fn open_lanes(health: &Value) -> i64 {
 }
 
 async fn has_all_lanes(deployment: &Deployment, service: Service, nth: usize) -> Result<()> {
-    deployment.until_health(service, nth, "the other has all lanes", |health| open_lanes(health) == LANES).await
+    deployment
+        .until_health(service, nth, "the other replica to own all lanes", |health| {
+            open_lanes(health) == LANES
+        })
+        .await
 }
 
 async fn has_lanes_again(deployment: &Deployment, service: Service, nth: usize) -> Result<()> {
-    deployment.until_health(service, nth, "the replica is back", |health| open_lanes(health) > 0).await
+    deployment
+        .until_health(service, nth, "the replica to own lanes again", |health| {
+            open_lanes(health) > 0
+        })
+        .await
 }
 
-/// Waits until order is closed, and at least so long.
+/// Waits until order is not ready, and at least this long.
 async fn is_closed_for(deployment: &Deployment, at_least: Duration) -> Result<()> {
     let begun = Instant::now();
     let closed = |health: &Value| health["ready"] == false && begun.elapsed() >= at_least;
-    deployment.until_health(Service::Order, 1, "the replica is not ready", closed).await
+    deployment.until_health(Service::ORDER, 1, "the replica not to be ready", closed).await
 }
 
 async fn is_open_again(deployment: &Deployment) -> Result<()> {
-    deployment.until_health(Service::Order, 1, "the replica is ready again", is_ready).await
+    deployment.until_health(Service::ORDER, 1, "the replica to be ready again", is_ready).await
 }
 
-/// Waits until an event has waited so long to be published.
-async fn commands_are_taken_all_the_same(deployment: &Deployment, load: &Load, seconds: f64) -> Result<()> {
-    let waiting =
-        |health: &Value| health["backlog"]["events"].as_i64() > Some(0) && health["backlog"]["oldest_seconds"].as_f64() >= Some(seconds);
-    deployment.until_health(Service::Order, 1, "events wait to be published", waiting).await?;
-    load.goes_on(SOME).await
+/// Waits until an event has waited this many seconds to be published, and then for more orders.
+async fn commands_are_still_taken(
+    deployment: &Deployment,
+    load: &Load,
+    seconds: f64,
+) -> Result<()> {
+    let waiting = |health: &Value| {
+        health["backlog"]["events"].as_i64() > Some(0)
+            && health["backlog"]["oldest_seconds"].as_f64() >= Some(seconds)
+    };
+    deployment.until_health(Service::ORDER, 1, "events to wait for publication", waiting).await?;
+    load.wait_for_more(SOME).await
 }
 
 async fn cut(deployment: &Deployment, container: &str) -> Result<()> {
-    docker(&["network", "disconnect", &deployment.compose().network(), container]).await?.success().map(drop)
+    docker(&["network", "disconnect", &deployment.compose().network(), container])
+        .await?
+        .success()
+        .map(drop)
 }
 
 async fn join(deployment: &Deployment, container: &str, alias: &str) -> Result<()> {
-    docker(&["network", "connect", "--alias", alias, &deployment.compose().network(), container]).await?.success().map(drop)
+    docker(&["network", "connect", "--alias", alias, &deployment.compose().network(), container])
+        .await?
+        .success()
+        .map(drop)
 }

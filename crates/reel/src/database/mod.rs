@@ -1,13 +1,13 @@
-//! Postgres as the toolkit uses it: sessions that block nobody for long, the server run, what an error asks for, and
-//! many writes in one statement.
+//! Postgres as the toolkit uses it: sessions that block nobody for long, the database epoch, the
+//! classification of errors, and many writes in one statement.
 
-mod failure;
-mod run;
+mod epoch;
+mod error_kind;
 mod session;
-mod writes;
+mod write_batch;
 
-pub(crate) use failure::Failure;
-pub use run::{Run, current_run};
-pub use session::Sessions;
-pub(crate) use session::{Commits, Kept};
-pub use writes::{Columns, Writes};
+pub use epoch::DatabaseEpoch;
+pub(crate) use error_kind::DatabaseErrorKind;
+pub use session::Database;
+pub(crate) use session::{CommitDurability, PinnedConnection};
+pub use write_batch::{ArrayParams, Placeholders, WriteBatch};

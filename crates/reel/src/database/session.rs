@@ -1,4 +1,5 @@
-//! Sessions that block nobody for long: a process that is paused inside a transaction loses it.
+//! Sessions that block nobody for long: if a process is paused inside a transaction, the server
+//! ends it.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,31 +7,34 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor as _, PgConnection, PgPool};
 
-/// Makes the sessions of one service.
+/// The database of one service, and how sessions with it are set up.
 #[derive(Debug, Clone)]
-pub struct Sessions {
+pub struct Database {
     options: PgConnectOptions,
 }
 
-/// The longest that a session may sit idle in a transaction, however long the lease.
+/// Longest time that a session may sit idle in a transaction, however long the lease is.
 const LONGEST_IDLE: Duration = Duration::from_secs(2);
-/// How long a step waits for a row.
+/// Longest wait of a step for a locked row.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many statements a kept connection remembers. What a step writes is another statement for each set of tables that it writes to.
-const KEPT_STATEMENTS: usize = 1_000;
+/// Capacity of a pinned connection's statement cache. A step builds a different statement for each
+/// set of tables that it changes.
+const PINNED_STATEMENTS: usize = 1_000;
 
-impl Sessions {
-    /// For the database at `url`, with time-outs that fit a lease.
+impl Database {
+    /// The database at `url`, with timeouts that fit the lease.
     ///
     /// # Errors
-    /// Where the url is none.
+    /// If `url` is not a valid Postgres URL.
     pub fn new(url: &str, name: &str, lease: Duration) -> sqlx::Result<Self> {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(sqlx::Error::Configuration("it does not begin with postgres://".into()));
         }
+
         let idle = (lease * 2 / 5).min(LONGEST_IDLE);
         let milliseconds = |duration: Duration| duration.as_millis().to_string();
+
         let options = PgConnectOptions::from_str(url)?
             .application_name(name)
             .options([
@@ -38,9 +42,11 @@ impl Sessions {
                 ("tcp_user_timeout", milliseconds(idle * 2)),
                 ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
                 ("TimeZone", "UTC".to_owned()),
-                // Rows are asked for by key. A plan that was kept from when a table was small would go on reading all of it.
+                // Rows are read by key. A plan that was cached while a table was small would keep
+                // scanning all of it after it has grown.
                 ("enable_seqscan", "off".to_owned()),
-                // A plan for any limit is thought to read much, and would be compiled for longer than it runs.
+                // A plan for an unknown limit is estimated to read many rows, so it would be
+                // compiled, which takes longer than running it.
                 ("jit", "off".to_owned()),
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
@@ -48,69 +54,80 @@ impl Sessions {
         Ok(Self { options })
     }
 
-    /// A pool; it connects when it is asked.
+    /// A pool of at most this many connections, which connects when it is first used.
     #[must_use]
     pub fn pool(&self, connections: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false) // a round trip for each step; a lost connection is found by its use
+            // A test would cost a round trip for each step; a lost connection is noticed in use.
+            .test_before_acquire(false)
             .connect_lazy_with(self.options.clone())
     }
 
-    /// A connection of its own.
+    /// Opens a connection outside any pool.
     ///
     /// # Errors
-    /// Where the database does not answer.
+    /// If the database is unreachable.
     pub async fn connect(&self) -> sqlx::Result<PgConnection> {
         PgConnection::connect_with(&self.options).await
     }
 
-    /// A connection that one user keeps.
-    pub(crate) fn keep(&self, commits: Commits) -> Kept {
-        let sessions = Self { options: self.options.clone().statement_cache_capacity(KEPT_STATEMENTS) };
-        Kept { sessions, commits, connection: None }
+    /// A connection that one user keeps; it is opened when it is first used.
+    pub(crate) fn pin(&self, commits: CommitDurability) -> PinnedConnection {
+        let sessions =
+            Self { options: self.options.clone().statement_cache_capacity(PINNED_STATEMENTS) };
+        PinnedConnection { sessions, commits, connection: None }
     }
 }
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Commits {
-    /// It does.
+pub(crate) enum CommitDurability {
+    /// The commit waits for the disk.
     Durable,
-    /// It does not: what the server has committed last is lost with it.
+    /// It does not wait: a server that crashes loses its last commits.
     Asynchronous,
 }
 
-impl Commits {
-    /// What the session of a kept connection is set to. Its few statements run again and again and find each row by its key, so a plan
-    /// for the values at hand would be the same plan made anew.
+impl CommitDurability {
+    /// Settings of a pinned session. Its few statements run again and again and find each row by
+    /// its key, so a custom plan for particular values would equal the generic one.
     fn settings(self) -> &'static str {
         match self {
             Self::Durable => "set plan_cache_mode = force_generic_plan",
-            Self::Asynchronous => "set plan_cache_mode = force_generic_plan; set synchronous_commit = off",
+            Self::Asynchronous => {
+                "set plan_cache_mode = force_generic_plan; set synchronous_commit = off"
+            }
         }
     }
 }
 
-/// A connection that one user keeps: made when it is asked for, and anew after it was lost. A pool would hand out another one each time,
-/// whose caches are cold, and would ask each that comes back whether it lives, which is a round trip more.
+/// A connection that one user keeps: opened on demand, and again after it was lost. A pool would
+/// hand out a different connection each time, with cold caches, and would ping each one that is
+/// returned, which costs another round trip.
 #[derive(Debug)]
-pub(crate) struct Kept {
-    sessions: Sessions,
-    commits: Commits,
+pub(crate) struct PinnedConnection {
+    sessions: Database,
+    commits: CommitDurability,
     connection: Option<PgConnection>,
 }
 
-impl Kept {
-    /// The connection.
+impl PinnedConnection {
+    /// The connection, opened if there is none.
+    ///
+    /// # Errors
+    /// If the database is unreachable.
     pub(crate) async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
         if self.connection.is_none() {
-            let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, self.sessions.connect()).await;
-            let mut connection = connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-            // Not as it connects: poolers drop what they do not know.
-            connection.execute(self.commits.settings()).await?;
-            self.connection = Some(connection);
+            let connect = async {
+                let mut connection = self.sessions.connect().await?;
+                // Not as a startup option: connection poolers drop options that they do not know.
+                connection.execute(self.commits.settings()).await?;
+                Ok(connection)
+            };
+            let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, connect).await;
+            self.connection = Some(connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
         }
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
@@ -119,7 +136,7 @@ impl Kept {
         self.connection.is_some()
     }
 
-    /// The next one who asks gets a new connection.
+    /// Drops the connection; the next use opens another.
     pub(crate) fn lose(&mut self) {
         self.connection = None;
     }

@@ -1,4 +1,4 @@
-//! How clients of librdkafka are configured.
+//! Configuration and health of librdkafka's clients.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,33 +15,35 @@ use serde::Deserialize;
 
 /// Where Kafka is, and how the clients of one service reach it.
 #[derive(Debug, Clone)]
-pub struct Kafka {
+pub struct KafkaConfig {
     /// `host:port`, comma-separated.
     pub brokers: String,
-    /// The service's group id: its committed offsets are a hint for lag tools, never a truth.
+    /// The service's consumer group. Its committed offsets are a hint for lag tools, never the
+    /// truth.
     pub group: String,
-    /// What stands before the name of each topic of a deployment.
+    /// Prefix of the names of a deployment's topics.
     pub prefix: String,
-    /// Any property of librdkafka, for TLS, SASL and tuning. They win over ours.
+    /// Any properties of librdkafka, for TLS, SASL and tuning. They override the toolkit's own.
     pub properties: Vec<(String, String)>,
 }
 
-/// A broker that takes so long to answer is given up, and its connections are made anew: one that vanished with its machine closes
-/// none, and librdkafka would wait a minute for the answer to a record before it asks the new leader.
+/// Client-side request timeout, in milliseconds. A broker whose machine died closes no connection,
+/// and librdkafka would by default wait a minute for it before it asks the new leader.
 const SILENT_AFTER: &str = "10000";
-/// So long a broker may wait for its followers before it says itself that it has too few. Shorter, so that it is heard.
+/// Broker-side ack timeout, in milliseconds: shorter than the client's request timeout, so that the
+/// client sees the broker's own error when followers are missing.
 const ACKED_WITHIN: &str = "8000";
-/// How long a record waits for others of its partition: as long as it takes to hand over those of one step.
+/// Linger, in milliseconds: enough to enqueue the records of one step.
 const LINGER_MS: &str = "0.2";
-/// How often a client that is watched tells its statistics.
+/// Interval of the statistics of a watched client, in milliseconds.
 const STATISTICS_MS: &str = "2000";
-/// So many statistics in a row that know of no broker mean that the client looks for none any more.
+/// Consecutive statistics without a broker after which a client counts as stranded.
 const STRANDED_AFTER: u32 = 3;
-/// At most one of the same complaints in this time.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+/// Interval within which the same error is logged only once.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 
-impl Kafka {
-    /// The name that the broker knows a topic by.
+impl KafkaConfig {
+    /// The name of a topic at the broker: with the prefix.
     #[must_use]
     pub fn topic(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
@@ -51,7 +53,8 @@ impl Kafka {
         self.with(&[])
     }
 
-    /// A consumer that only ever gets assigned what a lane owns. A truncated log is a loss, not a place to start.
+    /// A consumer that is assigned partitions and never subscribes. It reports a truncated log as
+    /// an error instead of resetting its offset, because truncation is loss.
     #[must_use]
     pub fn consumer(&self) -> ClientConfig {
         self.consumer_with(&[])
@@ -74,18 +77,21 @@ impl Kafka {
         self.with(&[&ours[..], more].concat())
     }
 
-    /// A consumer of which nobody waits for a single record: it takes what has come in a while together, and costs the broker little.
+    /// A consumer for readers that can wait: it fetches larger batches, which costs the broker
+    /// less.
     pub(crate) fn unhurried_consumer(&self) -> ClientConfig {
         self.consumer_with(&[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "50")])
     }
 
-    /// A consumer of which there may be one for each lane that is opened: it fetches no more than a megabyte ahead.
+    /// A consumer of which there may be many, one for each lane in recovery: it fetches at most a
+    /// megabyte ahead.
     pub(crate) fn small_consumer(&self) -> ClientConfig {
         self.consumer_with(&[("queued.max.messages.kbytes", "1024")])
     }
 
-    /// A producer that keeps the order and never gives up on its own. It compresses nothing, unless it is told to: the broker
-    /// unpacks each batch to check it, and so does each reader, and the batches of single steps are small.
+    /// A producer that keeps records in order and never gives up on its own. It compresses only if
+    /// a property says so: the batches of single steps are small, and the broker and each reader
+    /// would have to decompress them.
     #[must_use]
     pub fn producer(&self) -> ClientConfig {
         self.with(&[
@@ -103,7 +109,9 @@ impl Kafka {
     fn with(&self, ours: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", &self.group);
-        config.set("topic.metadata.refresh.interval.ms", "10000").set("reconnect.backoff.max.ms", "1000");
+        config
+            .set("topic.metadata.refresh.interval.ms", "10000")
+            .set("reconnect.backoff.max.ms", "1000");
         config.set("socket.timeout.ms", SILENT_AFTER);
         for (name, value) in ours {
             config.set(*name, *value);
@@ -116,22 +124,23 @@ impl Kafka {
     }
 }
 
-/// A client context that tells each of librdkafka's complaints once in a while instead of flooding the log. A process has a dozen
-/// clients, which all complain of the same, so it is told once for all of them.
+/// A client context that logs each of librdkafka's errors only now and then. A process has a dozen
+/// clients, which all report the same error, so it is logged once for all.
 ///
-/// It also notes whether its client has lost all brokers. A broker that comes back after a pause may answer that the cluster has
-/// no brokers, and librdkafka believes it (<https://github.com/confluentinc/librdkafka/issues/5301>): then it knows none any more, or
-/// one to which it never connects. Such a client is stranded, and must be made anew.
+/// It also detects that its client has lost all brokers. A broker that comes back after a pause may
+/// answer that the cluster has no brokers, and librdkafka believes it
+/// (<https://github.com/confluentinc/librdkafka/issues/5301>): the client then knows no broker, or
+/// only one to which it never connects. Such a client is stranded and must be replaced.
 #[derive(Debug, Default)]
-pub struct Quiet {
-    /// How many statistics in a row knew of no broker that it has to do with.
+pub struct ClientHealth {
+    /// Consecutive statistics without a known broker.
     without_brokers: AtomicU32,
 }
 
-/// The complaints of this process, and when each was told.
-static TOLD: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex::default);
+/// The errors of this process's clients, with the time when each was logged.
+static LOGGED: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex::default);
 
-/// What matters here of librdkafka's statistics (STATISTICS.md).
+/// The part of librdkafka's statistics that is needed here (STATISTICS.md).
 #[derive(Deserialize)]
 struct Statistics {
     brokers: HashMap<String, Broker>,
@@ -139,9 +148,9 @@ struct Statistics {
 
 #[derive(Deserialize)]
 struct Broker {
-    /// `configured`, `learned`, `internal` or `logical`; the last two are no brokers.
+    /// `configured`, `learned`, `internal` or `logical`; the last two are not brokers.
     source: String,
-    /// `INIT` where no connection was tried.
+    /// `INIT` if no connection was attempted.
     state: String,
 }
 
@@ -151,15 +160,15 @@ impl Broker {
     }
 }
 
-impl Quiet {
-    /// Whether the client has lost all brokers, for longer than it takes to learn of them anew. Only of a client whose configuration is
-    /// [`watched`], and which is polled.
+impl ClientHealth {
+    /// Whether the client has known no broker for longer than it takes to discover them again.
+    /// Works only for a client whose configuration is [`watched`] and which is polled.
     pub(crate) fn is_stranded(&self) -> bool {
         self.without_brokers.load(Ordering::Relaxed) >= STRANDED_AFTER
     }
 }
 
-impl ClientContext for Quiet {
+impl ClientContext for ClientHealth {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", facility, message);
     }
@@ -170,41 +179,47 @@ impl ClientContext for Quiet {
                 self.without_brokers.store(0, Ordering::Relaxed);
             }
             Ok(_) => drop(self.without_brokers.fetch_add(1, Ordering::Relaxed)),
-            Err(error) => tracing::debug!(error = %error, "librdkafka's statistics cannot be read"),
+            Err(error) => tracing::debug!(error = %error, "cannot parse librdkafka's statistics"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let Ok(mut told) = TOLD.lock() else { return };
-        told.retain(|_, at| at.elapsed() < COMPLAIN_EVERY);
-        if let Entry::Vacant(new) = told.entry(error.to_string()) {
+        let Ok(mut logged) = LOGGED.lock() else { return };
+        logged.retain(|_, at| at.elapsed() < LOG_EVERY);
+        if let Entry::Vacant(new) = logged.entry(error.to_string()) {
             new.insert(Instant::now());
-            tracing::warn!(error = %error, reason, "kafka complains");
+            tracing::warn!(
+                event.code = "kafka.error", error = %error, reason,
+                "kafka client error"
+            );
         }
     }
 }
 
-/// Has a client tell its statistics, by which [`Quiet`] knows whether it is stranded. Whoever does not poll it must not ask for them,
-/// since they pile up.
+/// Makes a client report the statistics by which [`ClientHealth`] detects that it is stranded. The
+/// client must be polled; otherwise the statistics queue up.
 pub(crate) fn watched(config: &ClientConfig) -> ClientConfig {
     let mut config = config.clone();
     config.set("statistics.interval.ms", STATISTICS_MS);
     config
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for ClientHealth {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NONE: &str = r#"{"name": "order", "brokers": {"GroupCoordinator": {"nodeid": -1, "source": "logical", "state": "UP"}}}"#;
-    const UNTRIED: &str = r#"{"brokers": {"kafka:9092/1": {"nodeid": 1, "source": "learned", "state": "INIT"}}}"#;
-    const DOWN: &str = r#"{"brokers": {"kafka:9092/bootstrap": {"nodeid": -1, "source": "configured", "state": "DOWN"}}}"#;
+    const NONE: &str = r#"{"name": "order", "brokers": {"GroupCoordinator":
+        {"nodeid": -1, "source": "logical", "state": "UP"}}}"#;
+    const UNTRIED: &str =
+        r#"{"brokers": {"kafka:9092/1": {"nodeid": 1, "source": "learned", "state": "INIT"}}}"#;
+    const DOWN: &str = r#"{"brokers": {"kafka:9092/bootstrap":
+        {"nodeid": -1, "source": "configured", "state": "DOWN"}}}"#;
 
     #[test]
     fn a_client_is_stranded_when_it_has_known_no_broker_for_a_while() {
-        let client = Quiet::default();
+        let client = ClientHealth::default();
         for statistics in [NONE, UNTRIED] {
             client.stats_raw(statistics.as_bytes());
             assert!(!client.is_stranded(), "it may be looking for them");
@@ -215,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_client_that_looks_for_a_broker_is_not_stranded_although_that_is_down() {
-        let client = Quiet::default();
+        let client = ClientHealth::default();
         for statistics in [NONE, UNTRIED, DOWN, NONE, UNTRIED] {
             client.stats_raw(statistics.as_bytes());
             assert!(!client.is_stranded());

@@ -1,15 +1,17 @@
-//! Kafka as the toolkit uses it: clients, records, topics, reading a range, taking in the inputs of the lanes.
+//! Kafka as the toolkit uses it: clients, records, topics, the range reader and the input consumer.
 
 mod client;
-mod intake;
-mod reader;
-mod record;
+pub(crate) mod continuity;
+mod headers;
+mod input_consumer;
+mod range_reader;
 mod topics;
 
 pub(crate) use client::watched;
-pub use client::{Kafka, Quiet};
-pub(crate) use intake::{Delivered, Intake, Taken};
-pub use reader::{ReadError, Reader};
-pub(crate) use record::LONGEST_KEY;
-pub use record::Record;
+pub use client::{ClientHealth, KafkaConfig};
+pub use headers::{envelope, headers};
+pub(crate) use input_consumer::{Delivered, InputConsumer, Polled};
+pub use range_reader::{RangeReader, ReadError};
 pub use topics::{TopicError, Topics};
+
+pub use crate::log::Record;

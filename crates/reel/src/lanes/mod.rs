@@ -1,21 +1,14 @@
-//! Lanes: one partition number across all topics of a service, with one owner at a time (DESIGN section 3).
+//! Ownership of lanes: acquires, recovers and hands them over (docs/laws.md, "Fences").
+//!
+//! [`supervisor`] keeps the state of each lane of this replica and decides by [`rebalance`]; its
+//! tasks [`acquire`] and then recover a lane ([`recovery`]), or hand it over ([`handover`]).
 
-mod keeper;
-mod lease;
-mod leaving;
-mod opening;
-mod position;
-mod reading;
-mod share;
-mod taking;
+mod acquire;
+mod handover;
+mod rebalance;
+mod recovery;
+mod supervisor;
 
-pub use keeper::LaneState;
-pub(crate) use keeper::{Keeper, KeeperStopped, Notice};
-pub(crate) use lease::Grant;
 #[cfg(test)]
-pub(crate) use lease::Identity;
-#[cfg(test)]
-pub(crate) use opening::open;
-pub(crate) use opening::{OpenLane, OpeningError, sound_input};
-pub use position::{Position, Verdict};
-pub(crate) use reading::Reading;
+pub(crate) use recovery::{RecoveryError, recover};
+pub(crate) use supervisor::{LaneSupervisor, SupervisorInbox, SupervisorStopped};

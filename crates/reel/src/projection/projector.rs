@@ -1,4 +1,4 @@
-//! Keeps a projection: for the lanes that this replica owns, in transactions of its own.
+//! Runs a projection for the lanes that this replica owns, in transactions of its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -8,61 +8,65 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use rdkafka::error::KafkaError;
 use sqlx::{Connection as _, PgConnection};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::positions::{self, Moved, Moves};
 use super::{Projected, Projection};
-use crate::database::Sessions;
-use crate::kafka::{Delivered, Intake, Reader, Record, Taken};
-use crate::lanes::{OpeningError, Position, Reading, Verdict, sound_input};
+use crate::database::Database;
+use crate::kafka::continuity::{self, ContinuityError};
+use crate::kafka::{Delivered, InputConsumer, Polled, RangeReader};
+use crate::log::{InputCursor, Position, Record, Verdict};
 use crate::model::{MessageType, Partition, Partitions, Timestamp};
 use crate::pauses::Pauses;
-use crate::runtime::Gate;
+use crate::status::{Lanes, Projections};
+use crate::tables::positions::unfenced::{self, Moved, Moves};
 
-/// How often it is looked which lanes are owned.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// What arrives in this time is written together.
+/// Poll interval for lane ownership.
+const LANES_EVERY: Duration = Duration::from_millis(200);
+/// Window in which records are gathered for one transaction.
 const GATHER: Duration = Duration::from_millis(20);
-/// How many events one transaction writes, unless one bundle has more.
-const TOGETHER: usize = 2_000;
-const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// How long the database may take to answer.
-const ANSWER_AT_MOST: Duration = Duration::from_secs(10);
+/// Most records in one transaction, unless one bundle has more.
+const BATCH: usize = 2_000;
+/// Shortest and longest pause after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Timeout of the database.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The task that keeps one projection.
+/// The task that runs one projection.
 pub(crate) struct Projector {
     projection: Box<dyn Projection>,
-    sessions: Sessions,
-    gate: Arc<Gate>,
-    reader: Reader,
+    database: Database,
+    owned: watch::Receiver<Lanes>,
+    status: watch::Sender<Projections>,
+    reader: RangeReader,
     partitions: Partitions,
-    intake: Intake,
-    records: mpsc::Receiver<Taken>,
+    consumer: InputConsumer,
+    records: mpsc::Receiver<Polled>,
     kinds: HashMap<(Arc<str>, &'static str), MessageType>,
     topics: BTreeSet<Arc<str>>,
     lanes: HashMap<Partition, Lane>,
-    /// Lanes of which an input is no longer what was read. They stand until an operator has looked.
+    /// Lanes of which an input was truncated, recreated or deleted. They wait for an operator.
     broken: BTreeSet<Partition>,
-    said: String,
+    /// The reason that was logged last.
+    reported: String,
 }
 
-/// A lane that is read.
+/// A lane that the projection reads.
 struct Lane {
-    /// Tells what was read under this assignment from what was read under one before.
+    /// Distinguishes records that were read under this assignment from those of an earlier one.
     token: Uuid,
-    inputs: HashMap<Arc<str>, Reading>,
+    inputs: HashMap<Arc<str>, InputCursor>,
 }
 
-/// Why what is known of the positions is read again.
+/// Why the projector drops its lanes and loads their positions again.
 #[derive(Debug, thiserror::Error)]
 enum Stopped {
     #[error("the database does not answer, or refuses: {0}")]
     Database(#[from] sqlx::Error),
     #[error("another replica goes on with one of its lanes")]
     Overtaken,
-    #[error("an input lacks what is to be read next: it was truncated, made anew or deleted")]
+    #[error("an input lacks what is to be read next: it was truncated, recreated or deleted")]
     Broken,
     #[error("it panicked: a programming error")]
     Panicked,
@@ -71,106 +75,157 @@ enum Stopped {
 impl Projector {
     pub(crate) fn new(
         projection: Box<dyn Projection>,
-        reader: Reader,
+        reader: RangeReader,
         partitions: Partitions,
-        sessions: Sessions,
-        gate: Arc<Gate>,
+        database: Database,
+        owned: watch::Receiver<Lanes>,
+        status: watch::Sender<Projections>,
     ) -> Result<Self, KafkaError> {
-        let kafka = reader.kafka();
-        let (intake, records) = Intake::start(&kafka.unhurried_consumer())?;
-        let kind_of = |kind: &MessageType| ((Arc::<str>::from(kafka.topic(kind.topic)), kind.name), *kind);
+        let kafka = reader.config();
+        let (consumer, records) = InputConsumer::start(&kafka.unhurried_consumer())?;
+
+        let kind_of =
+            |kind: &MessageType| ((Arc::<str>::from(kafka.topic(kind.topic)), kind.name), *kind);
         let kinds: HashMap<_, _> = projection.types().iter().map(kind_of).collect();
         let topics = kinds.keys().map(|(topic, _)| topic.clone()).collect();
-        let (lanes, broken, said) = (HashMap::new(), BTreeSet::new(), String::new());
-        Ok(Self { projection, sessions, gate, reader, partitions, intake, records, kinds, topics, lanes, broken, said })
+
+        let (lanes, broken, reported) = (HashMap::new(), BTreeSet::new(), String::new());
+        Ok(Self {
+            projection,
+            database,
+            owned,
+            status,
+            reader,
+            partitions,
+            consumer,
+            records,
+            kinds,
+            topics,
+            lanes,
+            broken,
+            reported,
+        })
     }
 
-    /// Runs for as long as it is polled. It may be dropped at any time: what it has not committed is read again.
+    /// Runs until the consumer's thread ends. The future may be dropped at any time: records that
+    /// were not committed are read again.
     pub(crate) async fn run(mut self) {
-        let mut pauses = Pauses::new(AGAIN.0, AGAIN.1);
+        let mut pauses = Pauses::new(RETRY.0, RETRY.1);
         loop {
             match AssertUnwindSafe(self.follow(&mut pauses)).catch_unwind().await {
                 Ok(Ok(())) => return,
-                Ok(Err(Stopped::Overtaken)) => tracing::debug!(projection = self.projection.name(), "{}", Stopped::Overtaken),
-                Ok(Err(stopped)) => self.say(stopped.to_string()),
-                Err(_) => self.say(Stopped::Panicked.to_string()),
+                Ok(Err(Stopped::Overtaken)) => {
+                    tracing::debug!(projection = self.projection.name(), "{}", Stopped::Overtaken);
+                }
+                Ok(Err(stopped)) => self.report(stopped.to_string()),
+                Err(_) => self.report(Stopped::Panicked.to_string()),
             }
+
+            // Start again from the committed positions.
             for (partition, _) in self.lanes.drain() {
-                self.intake.unassign(partition);
+                self.consumer.unassign(partition);
             }
             tokio::time::sleep(pauses.next()).await;
         }
     }
 
-    /// Says why the projection stands, in the log once and in health until it goes on.
-    fn say(&mut self, reason: String) {
-        if self.said != reason {
-            tracing::error!(projection = self.projection.name(), reason, "the projection stands and tries again");
-            self.said.clone_from(&reason);
+    /// Reports why the projection does not continue: in the log once, and in health until it does.
+    fn report(&mut self, reason: String) {
+        if self.reported != reason {
+            tracing::error!(
+                event.code = "projection.failed",
+                projection = self.projection.name(),
+                reason,
+                "the projection failed and tries again"
+            );
+            self.reported.clone_from(&reason);
         }
-        self.gate.set_projection(self.projection.name(), Some(reason));
+        self.publish(Some(reason));
     }
 
-    /// Says that it goes on, but for the lanes that stand.
+    /// Reports that the projection continues, unless a lane is broken.
     fn go_on(&mut self) {
         if self.broken.is_empty() {
-            self.said.clear();
-            self.gate.set_projection(self.projection.name(), None);
+            self.reported.clear();
+            self.publish(None);
         }
+    }
+
+    fn publish(&self, reason: Option<String>) {
+        let name = self.projection.name();
+        self.status.send_if_modified(|published| {
+            let changed = published.get(name) != Some(&reason);
+            published.insert(name, reason);
+            changed
+        });
     }
 
     async fn follow(&mut self, pauses: &mut Pauses) -> Result<(), Stopped> {
-        let mut connection = answered(self.sessions.connect()).await?;
-        // What is lost with the server is read again: positions and tables go back together.
+        let mut connection = answered(self.database.connect()).await?;
+        // Safe: if the server crashes and loses the last commits, positions and tables go back
+        // together.
         answered(sqlx::query("set synchronous_commit = off").execute(&mut connection)).await?;
+
         let mut looked_at: Option<Instant> = None;
         loop {
-            if looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+            if looked_at.is_none_or(|at| at.elapsed() >= LANES_EVERY) {
                 self.take_lanes(&mut connection).await?;
                 self.go_on();
                 looked_at = Some(Instant::now());
             }
-            let first = match tokio::time::timeout(LOOK_EVERY, self.records.recv()).await {
+
+            // Gather what arrives within the window, and write it in one transaction.
+            let first = match tokio::time::timeout(LANES_EVERY, self.records.recv()).await {
                 Err(_) => continue,
                 Ok(None) => return Ok(()),
                 Ok(Some(taken)) => taken,
             };
             let mut bundles = vec![first];
             tokio::time::sleep(GATHER).await;
-            while bundles.iter().map(Taken::len).sum::<usize>() < TOGETHER
+            while bundles.iter().map(Polled::len).sum::<usize>() < BATCH
                 && let Ok(more) = self.records.try_recv()
             {
                 bundles.push(more);
             }
+
             self.write(bundles, &mut connection).await?;
             pauses.reset();
         }
     }
 
-    /// Reads the lanes that this replica owns now, from where the projection stands in them.
+    /// Drops lanes that this replica no longer owns, and starts to read newly owned ones from the
+    /// projection's positions.
     async fn take_lanes(&mut self, connection: &mut PgConnection) -> Result<(), Stopped> {
-        let owned = self.gate.open_lanes();
-        let lost: Vec<Partition> = self.lanes.keys().filter(|partition| !owned.contains(*partition)).copied().collect();
+        let owned = self.owned.borrow().open();
+        let lost: Vec<Partition> =
+            self.lanes.keys().filter(|partition| !owned.contains(*partition)).copied().collect();
         for partition in lost {
             self.lanes.remove(&partition);
-            self.intake.unassign(partition);
+            self.consumer.unassign(partition);
         }
+
         self.broken.retain(|partition| owned.contains(partition));
         for partition in owned {
             if self.lanes.contains_key(&partition) || self.broken.contains(&partition) {
                 continue;
             }
+
             let topics: Vec<&str> = self.topics.iter().map(AsRef::as_ref).collect();
-            let positions = answered(positions::load(self.projection.name(), &topics, partition, connection)).await?;
-            match sound_inputs(&self.reader, partition, &positions).await {
+            let positions =
+                answered(unfenced::load(connection, self.projection.name(), &topics, partition))
+                    .await?;
+            match check_inputs(&self.reader, partition, &positions).await {
                 Ok(()) => self.take_lane(partition, positions),
-                Err(OpeningError::Stopped(reason)) => {
+                Err(ContinuityError::Lost(reason)) => {
                     self.broken.insert(partition);
-                    self.say(reason);
+                    self.report(reason);
                 }
-                Err(error @ OpeningError::Gone { .. }) => self.say(error.to_string()),
+                Err(error @ ContinuityError::Gone { .. }) => self.report(error.to_string()),
                 Err(error) => {
-                    tracing::debug!(projection = self.projection.name(), %partition, error = %error, "its inputs cannot be read yet");
+                    tracing::debug!(
+                        projection = self.projection.name(), %partition, error = %error,
+                        "cannot read the inputs of a lane yet"
+                    );
                 }
             }
         }
@@ -179,37 +234,57 @@ impl Projector {
 
     fn take_lane(&mut self, partition: Partition, positions: Vec<(Arc<str>, Position)>) {
         let token = Uuid::new_v4();
-        self.intake.assign(partition, token, positions.iter().map(|(topic, position)| (topic.clone(), position.next_offset)).collect());
-        let inputs = positions.into_iter().map(|(topic, position)| (topic, Reading::new(position))).collect();
+        self.consumer.assign(
+            partition,
+            token,
+            positions
+                .iter()
+                .map(|(topic, position)| (topic.clone(), position.next_offset))
+                .collect(),
+        );
+        let inputs = positions
+            .into_iter()
+            .map(|(topic, position)| (topic, InputCursor::new(position)))
+            .collect();
         self.lanes.insert(partition, Lane { token, inputs });
     }
 
-    /// Writes what follows from the records, and moves the positions, in one transaction.
-    async fn write(&mut self, bundles: Vec<Taken>, connection: &mut PgConnection) -> Result<(), Stopped> {
+    /// Writes the effects of the records and advances the positions, in one transaction.
+    async fn write(
+        &mut self,
+        bundles: Vec<Polled>,
+        connection: &mut PgConnection,
+    ) -> Result<(), Stopped> {
         let mut events = Vec::new();
         let mut moves = Moves::new();
         for bundle in bundles {
-            let Taken::Records(records) = bundle else { return Err(Stopped::Broken) };
+            let Polled::Records(records) = bundle else { return Err(Stopped::Broken) };
             for Delivered { token, record } in records {
                 let lane = self.lanes.get_mut(&record.partition).filter(|lane| lane.token == token);
-                let Some(input) = lane.and_then(|lane| lane.inputs.get_mut(&record.topic)) else { continue };
-                let before = input.sound();
+                let Some(input) = lane.and_then(|lane| lane.inputs.get_mut(&record.topic)) else {
+                    continue;
+                };
+
+                let before = input.committable();
                 if input.read(&record) == Some(Verdict::Apply) {
                     events.extend(projected(&self.kinds, &record, self.partitions));
                 }
-                if input.sound() != before {
+                if input.committable() != before {
                     let place = (record.topic.clone(), record.partition);
-                    moves.entry(place).or_insert((before.next_offset, before)).1 = input.sound();
+                    moves.entry(place).or_insert((before.next_offset, before)).1 =
+                        input.committable();
                 }
             }
         }
         if moves.is_empty() {
             return Ok(());
         }
+
+        // If another replica has advanced these positions, it owns the lane now: roll back.
         let moved = answered(async {
             let mut transaction = connection.begin().await?;
             self.projection.project(&events, &mut transaction).await?;
-            let moved = positions::advance(self.projection.name(), &moves, &mut transaction).await?;
+            let moved = unfenced::advance(&mut transaction, self.projection.name(), &moves).await?;
             if moved == Moved::All {
                 transaction.commit().await?;
             }
@@ -222,27 +297,35 @@ impl Projector {
     }
 }
 
-/// What the database answers in time.
+/// Limits how long the database may take to answer.
 async fn answered<T>(asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    tokio::time::timeout(ANSWER_AT_MOST, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    tokio::time::timeout(DATABASE_TIMEOUT, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
-/// Whether what was read of the inputs is still there, and they go on behind it.
-async fn sound_inputs(reader: &Reader, partition: Partition, positions: &[(Arc<str>, Position)]) -> Result<(), OpeningError> {
+/// Checks that each input still contains what was read of it, so that reading can resume there.
+async fn check_inputs(
+    reader: &RangeReader,
+    partition: Partition,
+    positions: &[(Arc<str>, Position)],
+) -> Result<(), ContinuityError> {
     for (topic, position) in positions {
-        sound_input(reader, topic, partition, position).await?;
+        continuity::check_input(reader, topic, partition, position).await?;
     }
     Ok(())
 }
 
-/// The event in a record, where it is of a type that is wanted, and its key belongs where it lies.
-fn projected(kinds: &HashMap<(Arc<str>, &'static str), MessageType>, record: &Record, partitions: Partitions) -> Option<Projected> {
+/// The event in a record, if the projection wants its type and its key belongs to its partition.
+fn projected(
+    kinds: &HashMap<(Arc<str>, &'static str), MessageType>,
+    record: &Record,
+    partitions: Partitions,
+) -> Option<Projected> {
     let envelope = record.envelope.as_ref().ok()?;
-    let kind = kinds.get(&(record.topic.clone(), envelope.name.as_str()))?;
+    let kind = kinds.get(&(record.topic.clone(), envelope.event_type.as_str()))?;
     Some(Projected {
         kind: *kind,
-        number: envelope.number?,
-        key: record.sound_key(partitions)?.to_owned(),
+        sequence: envelope.sequence?,
+        key: record.valid_key(partitions)?.to_owned(),
         recorded_at: envelope.recorded_at.unwrap_or(Timestamp::from_micros(0)),
         payload: record.payload.clone().unwrap_or_default(),
     })

@@ -1,7 +1,6 @@
-//! `/health/live` and `/health/ready`, and who asks for them from the command line.
+//! `/health/live` and `/health/ready`, and the client behind the command `health`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -16,68 +15,103 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use super::Gate;
-use crate::lanes::LaneState;
+use crate::admission::Admission;
+use crate::lane::LaneState;
+use crate::status::Status;
 
-/// How long the service may take to answer.
+/// Longest time for the service to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-pub(super) fn router(gate: Arc<Gate>) -> Router {
-    Router::new().route("/health/live", get(|| async { "live\n" })).route("/health/ready", get(ready)).with_state(gate)
+/// The state that the health checks report.
+#[derive(Clone)]
+pub(super) struct Health {
+    pub(super) admission: Admission,
+    pub(super) status: Status,
 }
 
-/// Ready means that commands are taken. The body says what stands in the way, and how the lanes of this replica are.
-async fn ready(State(gate): State<Arc<Gate>>) -> Response {
-    let closed = gate.closed();
-    let lanes = gate.lanes();
-    let count = |wanted: fn(&LaneState) -> bool| lanes.states.values().filter(|state| wanted(state)).count();
+pub(super) fn router(health: Health) -> Router {
+    Router::new()
+        .route("/health/live", get(|| async { "live\n" }))
+        .route("/health/ready", get(ready))
+        .with_state(health)
+}
+
+/// 200 if commands are admitted, otherwise 503. The body has the reason, and the state of this
+/// replica's lanes.
+async fn ready(State(health): State<Health>) -> Response {
+    let Health { admission, status: replica } = health;
+    let closed = admission.closed();
+    let lanes = replica.lanes.borrow().clone();
+    let backlog = *replica.backlog.borrow();
+    let count = |wanted: fn(&LaneState) -> bool| {
+        lanes.states.values().filter(|state| wanted(state)).count()
+    };
+
     let stopped: serde_json::Map<String, serde_json::Value> = lanes
         .states
         .iter()
-        .filter_map(
-            |(partition, state)| if let LaneState::Stopped(reason) = state { Some((partition.to_string(), json!(reason))) } else { None },
-        )
+        .filter_map(|(partition, state)| {
+            if let LaneState::Stopped(reason) = state {
+                Some((partition.to_string(), json!(reason)))
+            } else {
+                None
+            }
+        })
         .collect();
+
     let status = if closed.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+
     let body = json!({
         "ready": closed.is_none(),
         "reason": closed,
         "lanes": {
             "open": count(|state| matches!(state, LaneState::Open | LaneState::Reopening)),
-            "opening": count(|state| matches!(state, LaneState::Opening)),
+            "opening": count(|state| matches!(state, LaneState::Recovering)),
             "waiting": lanes.waiting,
             "stopped": stopped,
         },
-        "held_inputs": gate.held(),
-        "projections": gate.projections(),
-        "backlog": { "events": gate.backlog().events, "oldest_seconds": gate.backlog().oldest.as_secs_f64() },
+        "held_inputs": *replica.blocked_inputs.borrow(),
+        "projections": *replica.projections.borrow(),
+        "backlog": { "events": backlog.events, "oldest_seconds": backlog.oldest.as_secs_f64() },
     });
     (status, Json(body)).into_response()
 }
 
-/// The service does not take commands.
+/// The service is not ready for commands.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unhealthy {
-    /// It says why.
+    /// It is not ready, for this reason.
     #[error("{0}")]
     NotReady(String),
+    /// It did not answer.
     #[error("nothing answers at {0}")]
     NoAnswer(SocketAddr, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Asks the service at an address of this machine for `/health/ready`; what it says.
+/// Asks the service at an address of this machine for `/health/ready`, and returns the body.
 pub(super) async fn ask(address: SocketAddr) -> Result<String, Unhealthy> {
-    let address = if address.ip().is_unspecified() { SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())) } else { address };
-    let answered = tokio::time::timeout(ANSWER_WITHIN, get_ready(address)).await.unwrap_or_else(|late| Err(late.into()));
+    let address = if address.ip().is_unspecified() {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
+    } else {
+        address
+    };
+    let answered = tokio::time::timeout(ANSWER_WITHIN, get_ready(address))
+        .await
+        .unwrap_or_else(|late| Err(late.into()));
     let (status, body) = answered.map_err(|error| Unhealthy::NoAnswer(address, error))?;
     if status == StatusCode::OK { Ok(body) } else { Err(Unhealthy::NotReady(body)) }
 }
 
-async fn get_ready(address: SocketAddr) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+async fn get_ready(
+    address: SocketAddr,
+) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get("/health/ready").header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = Request::get("/health/ready")
+        .header(HOST, address.to_string())
+        .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let (status, body) = (response.status(), response.into_body().collect().await?.to_bytes());
     connection.abort();

@@ -1,17 +1,16 @@
-//! What runs a service: settings, start, health, shutdown.
+//! The top layer: settings, wiring, start, health and shutdown. No other module depends on it.
 
 mod app;
-mod commands;
-mod gate;
 mod health;
 mod program;
 mod serve;
 mod settings;
+mod wiring;
 
-pub use app::{App, BadSetting, Edge};
-pub(crate) use commands::Asked;
-pub use commands::{Commands, Refused};
-pub(crate) use gate::{Backlog, Gate};
-pub use program::main;
+pub use app::{App, ConfigError, HttpContext};
+pub use program::{main, migrate};
 pub use serve::{ServeError, serve};
-pub use settings::{AccessSettings, DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings, duration};
+pub use settings::{
+    AccessSettings, Auth, DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings,
+    TopicSettings, duration,
+};

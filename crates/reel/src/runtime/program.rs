@@ -1,21 +1,26 @@
-//! The program that each service is: `run`, `migrate`, `topics`, `health`.
+//! The command line of each service: `run`, `migrate`, `topics`, `health`.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use sqlx::PgConnection;
+use sqlx::migrate::MigrateError;
 use tracing_subscriber::EnvFilter;
 
 use super::serve::{self, ServeError};
-use super::settings::{DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings};
-use super::{App, BadSetting, health};
-use crate::database::Sessions;
+use super::settings::{
+    DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings,
+};
+use super::{App, ConfigError, health};
+use crate::database::Database;
 use crate::kafka::Topics;
+use crate::migrations;
 use crate::model::{Event, Service};
 
-/// A wrong or missing setting.
+/// The exit code if a setting is wrong or missing.
 const EXIT_SETTING: u8 = 2;
-/// Options that are answered without a command.
+/// Options that need no command.
 const ABOUT_ITSELF: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// A service of a choreographed saga, on Kafka and Postgres.
@@ -30,16 +35,17 @@ struct Program<A: App> {
 enum Command<A: App> {
     /// Run the service (the default)
     Run(Box<Run<A>>),
-    /// Make the tables of the database, or bring them up to date
+    /// Create the tables of the database, or bring them up to date
     Migrate(DatabaseSettings),
-    /// Make the topic of the service: a journal that keeps everything
+    /// Create the topic of the service: a journal that keeps everything
     Topics {
         #[command(flatten)]
         kafka: KafkaSettings,
         #[command(flatten)]
         topics: TopicSettings,
     },
-    /// Ask the service that runs here whether it takes commands; exit 1 if it does not. For the health checks of containers
+    /// Ask the service on this machine whether it takes commands, and exit with 1 if it does not.
+    /// For the health checks of containers
     Health(HttpSettings),
 }
 
@@ -49,17 +55,18 @@ struct Run<A: App> {
     toolkit: RunSettings,
     #[command(flatten)]
     service: A::Settings,
-    /// How the log is written; how much of it, by RUST_LOG
+    /// Format of the log; its level is set by RUST_LOG
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
     log_format: LogFormat,
 }
 
-/// Runs a service as a program: parses the command line, does what it says, and tells the exit code. A wrong setting is told
-/// in one line and ends with 2.
+/// Runs a service as a program: parses the command line, runs the command and returns the exit
+/// code. A wrong setting is reported in one line and exits with 2.
 #[must_use]
 pub fn main<A: App>() -> ExitCode {
     let arguments = with_default_command(std::env::args_os().collect());
-    let matches = Program::<A>::command().name(<A::Service as Service>::NAME).try_get_matches_from(arguments);
+    let matches =
+        Program::<A>::command().name(<A::Service as Service>::NAME).try_get_matches_from(arguments);
     let program = match matches.and_then(|matches| Program::<A>::from_arg_matches(&matches)) {
         Ok(program) => program,
         Err(error) if error.use_stderr() => return refuse(&in_one_line(&error.to_string())),
@@ -68,10 +75,12 @@ pub fn main<A: App>() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
+
     match program.command {
         Command::Run(run) => {
             log_as(run.log_format);
@@ -83,7 +92,7 @@ pub fn main<A: App>() -> ExitCode {
         }
         Command::Migrate(settings) => {
             log_as(LogFormat::Human);
-            report(runtime.block_on(migrate::<A>(&settings)))
+            report(runtime.block_on(migrate_at::<A>(&settings)))
         }
         Command::Topics { kafka, topics } => {
             log_as(LogFormat::Human);
@@ -99,7 +108,7 @@ pub fn main<A: App>() -> ExitCode {
     }
 }
 
-/// A service that is told nothing, or only options, runs.
+/// Adds the command `run` if there is none.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let first = arguments.get(1).and_then(|argument| argument.to_str());
     if first.is_none_or(|first| first.starts_with('-') && !ABOUT_ITSELF.contains(&first)) {
@@ -108,30 +117,53 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-async fn migrate<A: App>(settings: &DatabaseSettings) -> Result<(), ServeError> {
+/// Creates the tables of a service, the toolkit's and its own, or brings them up to date.
+///
+/// # Errors
+/// If the database is unreachable, a migration fails, or the database is newer than this binary.
+pub async fn migrate<A: App>(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    migrations::run(connection, A::migrations()).await
+}
+
+async fn migrate_at<A: App>(settings: &DatabaseSettings) -> Result<(), ServeError> {
     let name = <A::Service as Service>::NAME;
-    let sessions = Sessions::new(&settings.url()?, name, std::time::Duration::from_secs(60)).map_err(|error| bad_url(&error))?;
-    let mut connection = sessions.connect().await?;
-    A::migrations().run(&mut connection).await?;
+    let database = Database::new(&settings.url()?, name, std::time::Duration::from_secs(60))
+        .map_err(|error| bad_url(&error))?;
+    let mut connection = database.connect().await?;
+    migrate::<A>(&mut connection).await?;
     Ok(())
 }
 
-async fn make_topics<A: App>(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<(), ServeError> {
-    let admin = Topics::new(kafka.kafka(<A::Service as Service>::NAME)?).map_err(|error| bad_property(&error))?;
-    admin.create_journal(<<A::Service as Service>::Event as Event>::TOPIC, topics.partitions, topics.replication).await?;
+async fn make_topics<A: App>(
+    kafka: &KafkaSettings,
+    topics: &TopicSettings,
+) -> Result<(), ServeError> {
+    let admin = Topics::new(kafka.kafka(<A::Service as Service>::NAME)?)
+        .map_err(|error| bad_property(&error))?;
+    admin
+        .create_journal(
+            <<A::Service as Service>::Event as Event>::TOPIC,
+            topics.partitions,
+            topics.replication,
+        )
+        .await?;
     Ok(())
 }
 
-pub(super) fn bad_url(error: &sqlx::Error) -> BadSetting {
-    BadSetting { name: "DATABASE_URL".into(), reason: format!("{error}; write postgres://user:password@host:port/name") }
+pub(super) fn bad_url(error: &sqlx::Error) -> ConfigError {
+    ConfigError {
+        name: "DATABASE_URL".into(),
+        reason: format!("{error}; write postgres://user:password@host:port/name"),
+    }
 }
 
-pub(super) fn bad_property(error: &rdkafka::error::KafkaError) -> BadSetting {
-    BadSetting { name: "RDKAFKA_… or KAFKA_BROKERS".into(), reason: error.to_string() }
+pub(super) fn bad_property(error: &rdkafka::error::KafkaError) -> ConfigError {
+    ConfigError { name: "RDKAFKA_… or KAFKA_BROKERS".into(), reason: error.to_string() }
 }
 
 fn log_as(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,librdkafka=off"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,librdkafka=off"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Human => log.init(),
@@ -163,9 +195,11 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What clap says over several lines, without the usage.
+/// The message of a clap error in one line, without the usage.
 fn in_one_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let lines = text.lines().map(str::trim).take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
     let text = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
@@ -175,11 +209,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_that_is_told_no_command_runs() {
-        let told = |arguments: &[&str]| with_default_command(arguments.iter().map(Into::into).collect());
-        assert_eq!(told(&["order"]), ["order", "run"]);
-        assert_eq!(told(&["order", "--lease", "5s"]), ["order", "run", "--lease", "5s"]);
-        assert_eq!(told(&["order", "migrate"]), ["order", "migrate"]);
-        assert_eq!(told(&["order", "--help"]), ["order", "--help"]);
+    fn without_a_command_a_service_runs() {
+        let completed =
+            |arguments: &[&str]| with_default_command(arguments.iter().map(Into::into).collect());
+        assert_eq!(completed(&["order"]), ["order", "run"]);
+        assert_eq!(completed(&["order", "--lease", "5s"]), ["order", "run", "--lease", "5s"]);
+        assert_eq!(completed(&["order", "migrate"]), ["order", "migrate"]);
+        assert_eq!(completed(&["order", "--help"]), ["order", "--help"]);
     }
 }

@@ -1,136 +1,204 @@
-//! The settings that every service has. Their doc comments are the text of `--help`.
+//! The settings that every service has. Their doc comments are the text of `--help`. A program that
+//! builds them itself gets the same defaults as the command line.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::BadSetting;
+use super::ConfigError;
 use crate::http::{Access, Verifier};
-use crate::kafka::Kafka;
+use crate::kafka::KafkaConfig;
 
-/// What stands before the name of an environment variable that sets a property of librdkafka.
+/// Prefix of the environment variables that set a property of librdkafka.
 const PROPERTY_PREFIX: &str = "RDKAFKA_";
-/// What stands behind it where the value is in a file.
+/// Suffix of those whose value is the name of a file with the property's value.
 const FILE_SUFFIX: &str = "_FILE";
-/// Properties that begin so are themselves names of files.
+/// Prefix of the properties whose own values are names of files.
 const TAKES_FILES: &str = "SASL_OAUTHBEARER_ASSERTION_";
 
-/// Where Postgres is.
+const LEASE: Duration = Duration::from_secs(5);
+const BATCH: u32 = 500;
+const MAX_EVENT_BYTES: usize = 1_000_000;
+const BACKLOG_LIMIT: usize = 100_000;
+const COMMAND_LIMIT: usize = 250;
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+const HTTP_CONNECTIONS: usize = 1_000;
+const WAITING_LIMIT: usize = 500;
+const QUERY_CONNECTIONS: u32 = 4;
+const CONNECTIONS: u32 = 8;
+const PARTITIONS: i32 = 12;
+const HTTP_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Address of Postgres.
 #[derive(Debug, Clone, Args)]
+#[non_exhaustive]
 pub struct DatabaseSettings {
-    /// The service's own database, as `postgres://user:password@host:port/name`. TLS by `?sslmode=verify-full&sslrootcert=…`
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, required_unless_present = "database_url_file")]
-    database_url: Option<String>,
-    /// A file that holds it, such as a mounted secret
+    /// The service's own database, as `postgres://user:password@host:port/name`. TLS by
+    /// `?sslmode=verify-full&sslrootcert=…`
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        required_unless_present = "database_url_file"
+    )]
+    pub database_url: Option<String>,
+    /// A file with that address, such as a mounted secret
     #[arg(long, env = "DATABASE_URL_FILE", conflicts_with = "database_url")]
-    database_url_file: Option<PathBuf>,
+    pub database_url_file: Option<PathBuf>,
 }
 
-/// Where Kafka is.
+/// Address of Kafka.
 #[derive(Debug, Clone, Args)]
+#[non_exhaustive]
 pub struct KafkaSettings {
-    /// Kafka's bootstrap servers, as `host:port`, comma-separated. Any property of librdkafka is set by an environment
-    /// variable with the prefix RDKAFKA_, as in RDKAFKA_SECURITY_PROTOCOL=SASL_SSL for security.protocol; with _FILE behind it, the
-    /// value is read from a file, as in RDKAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka
+    /// Kafka's bootstrap servers, as `host:port`, comma-separated. Any property of librdkafka is
+    /// set by an environment variable with the prefix RDKAFKA_, as in
+    /// RDKAFKA_SECURITY_PROTOCOL=SASL_SSL for security.protocol; with the suffix _FILE, the value
+    /// is read from a file, as in RDKAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka
     #[arg(long, env = "KAFKA_BROKERS")]
     pub brokers: String,
-    /// What stands before the name of every topic, for deployments that share a cluster
+    /// Prefix of the name of every topic, for deployments that share a cluster
     #[arg(long, env = "TOPIC_PREFIX", default_value = "")]
     pub topic_prefix: String,
 }
 
-/// How the topic of a service is made.
+/// How a service's topic is created.
 #[derive(Debug, Clone, Args)]
+#[non_exhaustive]
 pub struct TopicSettings {
-    /// How many partitions every topic of the deployment has. It cannot be changed later
-    #[arg(long, env = "PARTITIONS", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..))]
+    /// Partitions of every topic of the deployment. The count cannot be changed later
+    #[arg(
+        long,
+        env = "PARTITIONS",
+        default_value_t = PARTITIONS,
+        value_parser = clap::value_parser!(i32).range(1..)
+    )]
     pub partitions: i32,
-    /// On how many brokers each partition is kept. With 3 or more, an event counts as published when most of them have it: the topic's
-    /// min.insync.replicas is half of them and one more. With fewer, that of the broker counts; without it, the broker's defaults for
-    /// both
+    /// Replicas of each partition. With 3 or more, an event counts as published when a majority
+    /// has it: the topic's min.insync.replicas is set to that. With fewer, the broker's default
+    /// min.insync.replicas applies; without this setting, the broker's defaults for both
     #[arg(long, env = "REPLICATION", value_parser = clap::value_parser!(i32).range(1..))]
     pub replication: Option<i32>,
 }
 
-/// Where a service serves HTTP.
+/// The address that HTTP is served at.
 #[derive(Debug, Clone, Copy, Args)]
+#[non_exhaustive]
 pub struct HttpSettings {
-    /// Where HTTP is served; port 0 takes a free one, which the log tells
-    #[arg(long, env = "HTTP_ADDRESS", default_value = "127.0.0.1:8080")]
+    /// Address for HTTP; port 0 takes a free one, which is logged
+    #[arg(long, env = "HTTP_ADDRESS", default_value_t = HTTP_ADDRESS)]
     pub http_address: SocketAddr,
 }
 
-/// Who may ask over HTTP.
+/// Which requests are admitted.
 #[derive(Debug, Clone, Args)]
+#[non_exhaustive]
 pub struct AccessSettings {
-    /// A file with the key that signs the bearer tokens (JWT) of requests: a public Ed25519 key in PEM for EdDSA, or a secret of 32
-    /// bytes or more for HS256
+    /// A file with the key that verifies the bearer tokens (JWT) of requests: a public Ed25519 key
+    /// in PEM for EdDSA, or a secret of 32 bytes or more for HS256
     #[arg(long, env = "TOKEN_KEY_FILE")]
-    token_key_file: Option<PathBuf>,
-    /// The audience that tokens must name; without it, those that name one are refused
+    pub token_key_file: Option<PathBuf>,
+    /// The audience that tokens must name; without it, tokens that name one are rejected
     #[arg(long, env = "TOKEN_AUDIENCE")]
-    token_audience: Option<String>,
+    pub token_audience: Option<String>,
     /// Whether requests need a token; with `off`, anybody who reaches the address may do anything
     #[arg(long, env = "AUTH", value_enum, default_value_t = Auth::On)]
-    auth: Auth,
+    pub auth: Auth,
 }
 
 /// Whether requests need a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Auth {
+pub enum Auth {
+    /// A token that [`AccessSettings::token_key_file`] verifies.
     On,
+    /// None: anybody who reaches the address may do anything.
     Off,
 }
 
-/// How a service runs.
+/// The settings of `run`.
+///
+/// ```
+/// use reel::runtime::{Auth, RunSettings};
+///
+/// let mut settings = RunSettings::new("postgres://payment@localhost/payment", "localhost:9092");
+/// settings.access.auth = Auth::Off;
+/// settings.batch = 1_000;
+/// ```
 #[derive(Debug, Clone, Args)]
+#[non_exhaustive]
 pub struct RunSettings {
+    /// Postgres.
     #[command(flatten)]
-    pub(crate) database: DatabaseSettings,
+    pub database: DatabaseSettings,
+    /// Kafka.
     #[command(flatten)]
-    pub(crate) kafka: KafkaSettings,
+    pub kafka: KafkaSettings,
+    /// HTTP.
     #[command(flatten)]
-    pub(crate) http: HttpSettings,
+    pub http: HttpSettings,
+    /// Tokens.
     #[command(flatten)]
-    pub(crate) access: AccessSettings,
-    /// The name of this replica, which it keeps across restarts; by default that of the host
+    pub access: AccessSettings,
+    /// Name of this replica, the same after each restart; by default the host name
     #[arg(long, env = "INSTANCE_ID", default_value_t = hostname())]
     pub instance_id: String,
-    /// How long a dead replica's lanes stay with it, as `5s`
+    /// How long a dead replica keeps its lanes, such as `5s`
     #[arg(long, env = "LEASE", default_value = "5s", value_parser = duration)]
     pub lease: Duration,
-    /// How many messages one transaction handles at most
-    #[arg(long, env = "BATCH", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Most messages in one transaction
+    #[arg(
+        long,
+        env = "BATCH",
+        default_value_t = BATCH,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub batch: u32,
-    /// How large an event may be, in bytes: a little less than the topic's max.message.bytes
-    #[arg(long, env = "MAX_EVENT_BYTES", default_value_t = 1_000_000)]
+    /// Largest size of an event, in bytes: a little less than the topic's max.message.bytes
+    #[arg(long, env = "MAX_EVENT_BYTES", default_value_t = MAX_EVENT_BYTES)]
     pub max_event_bytes: usize,
-    /// How many committed events may wait to be published before commands get 503
-    #[arg(long, env = "BACKLOG_LIMIT", default_value_t = 100_000)]
+    /// Most committed events that may wait to be published before commands get 503
+    #[arg(long, env = "BACKLOG_LIMIT", default_value_t = BACKLOG_LIMIT)]
     pub backlog_limit: usize,
-    /// How many commands may wait in a replica, besides the batch at work, before further ones get 503
-    #[arg(long, env = "COMMAND_LIMIT", default_value_t = 250)]
+    /// Most commands that may wait in a replica, besides the batch in progress; others get 503
+    #[arg(long, env = "COMMAND_LIMIT", default_value_t = COMMAND_LIMIT)]
     pub command_limit: usize,
-    /// How long a command may wait for its answer before it gets 503, as `10s`
+    /// How long a command may wait for its answer before it gets 503, such as `10s`
     #[arg(long, env = "COMMAND_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub command_timeout: Duration,
-    /// How many connections over HTTP a replica serves at a time; others get 503, but for health
-    #[arg(long, env = "HTTP_CONNECTIONS", default_value_t = 1_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    /// Most HTTP connections that a replica serves at a time; others get 503, except for health
+    #[arg(
+        long,
+        env = "HTTP_CONNECTIONS",
+        default_value_t = HTTP_CONNECTIONS,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000)
+    )]
     pub http_connections: usize,
-    /// How many requests may wait for something to happen at a time (streams, `Prefer: wait`), less than there are connections
-    #[arg(long, env = "WAITING_LIMIT", default_value_t = 500)]
+    /// Most requests that may wait for something to happen at a time (streams, `Prefer: wait`); set
+    /// it lower than HTTP_CONNECTIONS
+    #[arg(long, env = "WAITING_LIMIT", default_value_t = WAITING_LIMIT)]
     pub waiting_limit: usize,
-    /// How many connections to the database a replica holds for queries of clients, which so delay no step
-    #[arg(long, env = "QUERY_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// Database connections of a replica for the queries of clients, apart from those for its work
+    #[arg(
+        long,
+        env = "QUERY_CONNECTIONS",
+        default_value_t = QUERY_CONNECTIONS,
+        value_parser = clap::value_parser!(u32).range(1..=1_000)
+    )]
     pub query_connections: u32,
-    /// How many connections to the database a replica holds for its work
-    #[arg(long, env = "CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(4..=1_000))]
+    /// Database connections of a replica for its work
+    #[arg(
+        long,
+        env = "CONNECTIONS",
+        default_value_t = CONNECTIONS,
+        value_parser = clap::value_parser!(u32).range(4..=1_000)
+    )]
     pub connections: u32,
-    /// Answer commands before their commits are on the disk. Faster; when the database's server crashes, commands that were answered in
-    /// the last moments (three times wal_writer_delay, 0.6 s) and not published yet are gone. Nothing else is lost or done twice
+    /// Answer commands before their commits are on disk. This is faster, but if the database server
+    /// crashes, commands that were answered in the last moments (three times wal_writer_delay, 0.6
+    /// s) and whose events were not published yet are lost. Nothing else is lost or done twice
     #[arg(long, env = "ASYNC_COMMIT")]
     pub async_commit: bool,
     /// Migrate the database before anything else
@@ -138,21 +206,50 @@ pub struct RunSettings {
     pub migrate: bool,
 }
 
-/// How the log is written.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
+impl RunSettings {
+    /// Settings for this database (`postgres://user:password@host:port/name`) and these bootstrap
+    /// servers (`host:port`, comma-separated), with the defaults of the command line. Requests need
+    /// tokens: set the file with their key in [`access`](Self::access), or set [`Auth::Off`].
+    #[must_use]
+    pub fn new(database_url: &str, brokers: &str) -> Self {
+        let database_url = Some(database_url.to_owned());
+        Self {
+            database: DatabaseSettings { database_url, database_url_file: None },
+            kafka: KafkaSettings::new(brokers, ""),
+            http: HttpSettings { http_address: HTTP_ADDRESS },
+            access: AccessSettings { token_key_file: None, token_audience: None, auth: Auth::On },
+            instance_id: hostname(),
+            lease: LEASE,
+            batch: BATCH,
+            max_event_bytes: MAX_EVENT_BYTES,
+            backlog_limit: BACKLOG_LIMIT,
+            command_limit: COMMAND_LIMIT,
+            command_timeout: COMMAND_TIMEOUT,
+            http_connections: HTTP_CONNECTIONS,
+            waiting_limit: WAITING_LIMIT,
+            query_connections: QUERY_CONNECTIONS,
+            connections: CONNECTIONS,
+            async_commit: false,
+            migrate: false,
+        }
+    }
+}
+
 impl DatabaseSettings {
-    /// The address, from where it stands.
+    /// The address, from the setting or its file.
     ///
     /// # Errors
-    /// Where the file cannot be read.
-    pub fn url(&self) -> Result<String, BadSetting> {
+    /// If the file cannot be read.
+    pub fn url(&self) -> Result<String, ConfigError> {
         match &self.database_url_file {
             Some(file) => secret("DATABASE_URL_FILE", file),
             None => Ok(self.database_url.clone().unwrap_or_default()),
@@ -161,28 +258,39 @@ impl DatabaseSettings {
 }
 
 impl AccessSettings {
-    /// Whom the edge lets in.
-    pub(crate) fn access(&self) -> Result<Access, BadSetting> {
+    /// Which requests the HTTP edge admits.
+    pub(crate) fn access(&self) -> Result<Access, ConfigError> {
         if self.auth == Auth::Off {
             return Ok(Access::Open);
         }
-        let bad = |reason| BadSetting { name: "TOKEN_KEY_FILE".into(), reason };
+        let bad = |reason| ConfigError { name: "TOKEN_KEY_FILE".into(), reason };
         let file = self.token_key_file.as_deref();
-        let file =
-            file.ok_or_else(|| bad("it must name the file with the key of bearer tokens; AUTH=off lets anybody in instead".into()))?;
-        let verifier = Verifier::new(&secret("TOKEN_KEY_FILE", file)?, self.token_audience.as_deref());
-        let verifier = verifier.map_err(|reason| bad(format!("cannot use {}: {reason}", file.display())))?;
+        let file = file.ok_or_else(|| {
+            bad("name the file with the key of the bearer tokens, or set AUTH=off to let anybody in"
+                .into())
+        })?;
+        let verifier =
+            Verifier::new(&secret("TOKEN_KEY_FILE", file)?, self.token_audience.as_deref());
+        let verifier =
+            verifier.map_err(|reason| bad(format!("cannot use {}: {reason}", file.display())))?;
         Ok(Access::Tokens(Arc::new(verifier)))
     }
 }
 
 impl KafkaSettings {
-    /// How the clients of the service `group` reach Kafka.
+    /// Settings for these bootstrap servers, with a prefix of the name of every topic.
+    #[must_use]
+    pub fn new(brokers: &str, topic_prefix: &str) -> Self {
+        Self { brokers: brokers.to_owned(), topic_prefix: topic_prefix.to_owned() }
+    }
+
+    /// Configuration of the Kafka clients of the service `group`, with the properties from the
+    /// environment variables `RDKAFKA_…`.
     ///
     /// # Errors
-    /// Where a file that holds a property cannot be read.
-    pub fn kafka(&self, group: &str) -> Result<Kafka, BadSetting> {
-        Ok(Kafka {
+    /// If a file that holds a property cannot be read.
+    pub fn kafka(&self, group: &str) -> Result<KafkaConfig, ConfigError> {
+        Ok(KafkaConfig {
             brokers: self.brokers.clone(),
             group: format!("{}{group}", self.topic_prefix),
             prefix: self.topic_prefix.clone(),
@@ -191,12 +299,15 @@ impl KafkaSettings {
     }
 }
 
-/// The properties of librdkafka that environment variables set.
-fn properties(variables: impl Iterator<Item = (String, String)>) -> Result<Vec<(String, String)>, BadSetting> {
+/// The properties of librdkafka that these environment variables set.
+fn properties(
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
     let mut properties = Vec::new();
     for (name, value) in variables {
         let Some(property) = name.strip_prefix(PROPERTY_PREFIX) else { continue };
-        let of_file = property.strip_suffix(FILE_SUFFIX).filter(|_| !property.starts_with(TAKES_FILES));
+        let of_file =
+            property.strip_suffix(FILE_SUFFIX).filter(|_| !property.starts_with(TAKES_FILES));
         let (property, value) = match of_file {
             Some(property) => (property, secret(&name, Path::new(&value))?),
             None => (property, value),
@@ -206,26 +317,37 @@ fn properties(variables: impl Iterator<Item = (String, String)>) -> Result<Vec<(
     Ok(properties)
 }
 
-/// What a file holds, without the end of its line.
-fn secret(setting: &str, file: &Path) -> Result<String, BadSetting> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| BadSetting { name: setting.to_owned().into(), reason: format!("cannot read {}: {error}", file.display()) })?;
+/// The content of a file, without the line end.
+fn secret(setting: &str, file: &Path) -> Result<String, ConfigError> {
+    let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
+        name: setting.to_owned().into(),
+        reason: format!("cannot read {}: {error}", file.display()),
+    })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// A duration as `250ms`, `5s`, `15m` or `1h`.
 ///
 /// # Errors
-/// Where the text is none of these.
+/// If the text is none of these.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write a duration as 250ms, 5s, 15m or 1h"))
-        .and_then(|duration| if duration.is_zero() { Err("a duration must be longer than zero".into()) } else { Ok(duration) })
+        .and_then(|duration| {
+            if duration.is_zero() {
+                Err("a duration must be longer than zero".into())
+            } else {
+                Ok(duration)
+            }
+        })
 }
 
 fn hostname() -> String {
     let of_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    std::env::var("HOSTNAME").ok().or_else(of_kernel).map_or_else(|| "replica".into(), |name| name.trim().to_owned())
+    std::env::var("HOSTNAME")
+        .ok()
+        .or_else(of_kernel)
+        .map_or_else(|| "replica".into(), |name| name.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -239,6 +361,19 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_are_built_have_the_defaults_of_the_command_line() {
+        #[derive(clap::Parser)]
+        struct CommandLine {
+            #[command(flatten)]
+            settings: RunSettings,
+        }
+        let arguments = ["service", "--database-url", "postgres://db", "--brokers", "kafka:9092"];
+        let parsed = <CommandLine as clap::Parser>::parse_from(arguments).settings;
+        let built = RunSettings::new("postgres://db", "kafka:9092");
+        assert_eq!(format!("{built:?}"), format!("{parsed:?}"));
+    }
+
+    #[test]
     fn properties_of_librdkafka_come_from_variables_and_from_files() {
         let password = file("secret\n");
         let variables = [
@@ -246,24 +381,35 @@ mod tests {
             ("RDKAFKA_SASL_PASSWORD_FILE", password.to_str().expect("text")),
             ("KAFKA_BROKERS", "a:1"),
         ];
-        let found = properties(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter()).expect("properties");
+        let found = properties(
+            variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter(),
+        )
+        .expect("properties");
         let expected = [("security.protocol", "SASL_SSL"), ("sasl.password", "secret")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         std::fs::remove_file(password).expect("it is there");
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_told_with_the_setting_and_its_path() {
-        let settings = DatabaseSettings { database_url: None, database_url_file: Some("/nowhere".into()) };
+    fn a_file_that_cannot_be_read_is_reported_with_the_setting_and_its_path() {
+        let settings =
+            DatabaseSettings { database_url: None, database_url_file: Some("/nowhere".into()) };
         let said = settings.url().expect_err("no file").to_string();
         assert!(said.contains("DATABASE_URL_FILE") && said.contains("/nowhere"), "{said}");
     }
 
     #[test]
-    fn access_is_open_only_if_that_is_said() {
-        let settings = |auth, key: Option<&Path>| AccessSettings { token_key_file: key.map(Path::to_owned), token_audience: None, auth };
+    fn access_is_open_only_if_auth_is_off() {
+        let settings = |auth, key: Option<&Path>| AccessSettings {
+            token_key_file: key.map(Path::to_owned),
+            token_audience: None,
+            auth,
+        };
         assert!(matches!(settings(Auth::Off, None).access(), Ok(Access::Open)));
-        let said = |settings: AccessSettings| settings.access().err().map(|bad| bad.to_string()).unwrap_or_default();
+        let said = |settings: AccessSettings| {
+            settings.access().err().map(|bad| bad.to_string()).unwrap_or_default()
+        };
+
         assert!(said(settings(Auth::On, None)).contains("AUTH=off"));
         let short = file("short\n");
         assert!(said(settings(Auth::On, Some(&short))).contains("5 bytes"));
@@ -275,9 +421,10 @@ mod tests {
     }
 
     #[test]
-    fn the_address_of_the_database_may_stand_in_a_file() {
+    fn the_address_of_the_database_may_be_in_a_file() {
         let address = file("postgres://payment:secret@db/payment\n");
-        let settings = DatabaseSettings { database_url: None, database_url_file: Some(address.clone()) };
+        let settings =
+            DatabaseSettings { database_url: None, database_url_file: Some(address.clone()) };
         assert_eq!(settings.url().expect("a file"), "postgres://payment:secret@db/payment");
         std::fs::remove_file(address).expect("it is there");
     }

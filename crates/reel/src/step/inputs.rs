@@ -1,125 +1,247 @@
-//! The inputs of the lanes in the loop: where each stands, and what was read and waits.
+//! The inputs of one lane in the step loop: how far each was read, and what is queued.
+//! docs/states.md has the states of [`Flow`] and [`CatchUp`] as diagrams.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::batch::Work;
-use crate::kafka::Record;
-use crate::lanes::{Grant, OpenLane, Position, Reading, Verdict};
+use super::work::WorkItem;
+use crate::lane::{Lease, OpenInput, OpenLane};
+use crate::log::{InputCursor, Position, Record, Verdict};
 use crate::model::{Message, Partition, Partitions, Service};
 
-/// How long a lane's deadlines wait for its inputs to be read up to where they were at opening.
-const CATCH_UP_AT_MOST: Duration = Duration::from_secs(5);
+/// Longest time that a lane's deadlines wait until what was in its inputs when it was opened has
+/// been handled (law 9).
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
+/// Most items that a lane keeps in memory while it waits for a locked row. What comes after them is
+/// read from Kafka again later.
+const WAITING_ITEMS: usize = 2_000;
 
-/// A lane in the loop.
+/// The event types that a service handles, by topic as the broker knows it.
+pub(super) type HandledTypes = HashMap<String, HashSet<&'static str>>;
+
+/// A lane in the step loop.
 pub(super) struct LaneInputs<S: Service> {
-    pub(super) grant: Grant,
+    pub(super) lease: Lease,
+    /// The parked keys of the lane. Only its owner parks keys, so this may list a key too many, and
+    /// never one too few; the step asks the database before it acts on it.
     pub(super) parked: HashSet<String>,
     inputs: BTreeMap<Arc<str>, Input>,
-    queue: VecDeque<Work<S>>,
-    /// When the step first worked on the lane, since all lanes were open.
-    begun_at: Option<Instant>,
-    /// Until when the lane waits for a row that another transaction has locked.
-    pub(super) waits_until: Option<Instant>,
-    /// Whether so much waits that the rest is read again later.
-    pub(super) overflowed: bool,
+    queue: VecDeque<WorkItem<S>>,
+    catch_up: CatchUp,
+    flow: Flow,
 }
 
 /// One input of a lane.
 struct Input {
-    /// As the database has it.
+    /// The position that the database has: what the next transaction moves it from.
     stored: Position,
-    reading: Reading,
+    /// What was read into the queue. It runs ahead of `stored`.
+    cursor: InputCursor,
+    /// The offset behind the last record when the lane was opened.
     end_at_opening: i64,
+}
+
+/// How long deadlines have waited for what was in the inputs when the lane was opened: an outage
+/// must not expire orders whose answer is waiting in a topic. [`LaneInputs::has_caught_up`] ends
+/// the wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CatchUp {
+    /// The step has not run since the lane joined, or since an unknown commit: the wait has not
+    /// begun.
+    NotBegun,
+    /// The step has run since then, so the wait is limited to [`CATCH_UP_WITHIN`].
+    Since(Instant),
+}
+
+/// Whether records flow from the consumer into the queue, and from the queue to the step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Both.
+    Open,
+    /// Another transaction has locked a row that the lane needs. Until then, records are queued and
+    /// the step takes none.
+    WaitingForRow { until: Instant },
+    /// The queue outgrew [`WAITING_ITEMS`] while the lane waited, so the consumer is unassigned
+    /// until the queue is empty. With `until`, the step still waits for the row.
+    Overflowed { until: Option<Instant> },
+}
+
+impl Flow {
+    /// A row that the lane needs was found locked.
+    pub(super) fn wait_for_row(self, until: Instant) -> Self {
+        match self {
+            Self::Open | Self::WaitingForRow { .. } => Self::WaitingForRow { until },
+            Self::Overflowed { .. } => Self::Overflowed { until: Some(until) },
+        }
+    }
+
+    /// A batch with items of the lane was committed, so its row is free again.
+    pub(super) fn committed(self) -> Self {
+        match self {
+            Self::Open | Self::WaitingForRow { .. } => Self::Open,
+            Self::Overflowed { .. } => Self::Overflowed { until: None },
+        }
+    }
+
+    /// The queue has this length now: a waiting lane may overflow, an overflowed one may be empty.
+    pub(super) fn queue_is(self, items: usize) -> Self {
+        match self {
+            Self::WaitingForRow { until } if items > WAITING_ITEMS => {
+                Self::Overflowed { until: Some(until) }
+            }
+            Self::Overflowed { until } if items == 0 => match until {
+                Some(until) => Self::WaitingForRow { until },
+                None => Self::Open,
+            },
+            flow => flow,
+        }
+    }
+
+    /// Whether the step may take from the queue. After `until` it tries the row again.
+    pub(super) fn is_ready(self, now: Instant) -> bool {
+        match self {
+            Self::Open | Self::Overflowed { until: None } => true,
+            Self::WaitingForRow { until } | Self::Overflowed { until: Some(until) } => until <= now,
+        }
+    }
+
+    /// Whether the consumer reads the lane's inputs.
+    pub(super) fn is_assigned(self) -> bool {
+        !matches!(self, Self::Overflowed { .. })
+    }
 }
 
 impl<S: Service> LaneInputs<S> {
     pub(super) fn new(lane: OpenLane) -> Self {
-        let inputs = lane.positions.into_iter().zip(lane.input_ends).map(|((topic, position), end_at_opening)| {
-            (topic, Input { stored: position, reading: Reading::new(position), end_at_opening })
+        let inputs = lane.inputs.into_iter().map(|OpenInput { topic, position, end }| {
+            let cursor = InputCursor::new(position);
+            (topic, Input { stored: position, cursor, end_at_opening: end })
         });
-        let (inputs, queue) = (inputs.collect(), VecDeque::new());
-        Self { grant: lane.grant, parked: lane.parked, inputs, queue, begun_at: None, waits_until: None, overflowed: false }
+        Self {
+            lease: lane.lease,
+            parked: lane.parked,
+            inputs: inputs.collect(),
+            queue: VecDeque::new(),
+            catch_up: CatchUp::NotBegun,
+            flow: Flow::Open,
+        }
     }
 
-    /// The step works on the lane: from now on its deadlines wait for its inputs, for a while.
-    pub(super) fn begin(&mut self, now: Instant) {
-        self.begun_at.get_or_insert(now);
+    /// The step runs: from now on the wait of the lane's deadlines is limited.
+    pub(super) fn begin_catch_up(&mut self, now: Instant) {
+        if self.catch_up == CatchUp::NotBegun {
+            self.catch_up = CatchUp::Since(now);
+        }
     }
 
-    /// Judges a record by the consumer's rule and queues what it asks for.
-    pub(super) fn accept(&mut self, record: Record, partitions: Partitions, handled: &HashMap<String, HashSet<&'static str>>) {
+    /// Classifies a record by the consumer's rule (law 3) and queues the item that it leads to.
+    pub(super) fn accept(
+        &mut self,
+        record: Record,
+        partitions: Partitions,
+        handled: &HandledTypes,
+    ) {
         let Some(input) = self.inputs.get_mut(&record.topic) else { return };
-        let Some(verdict) = input.reading.read(&record) else { return };
-        // Where the input is held the position stays, but the write is fenced all the same.
-        let (after, held) = (input.reading.sound(), input.reading.is_held());
+        // No verdict: the record was delivered before.
+        let Some(verdict) = input.cursor.read(&record) else { return };
+
+        // While the input is blocked on a gap, `after` is the position that the database has
+        // already. A dead letter still moves it there, because only the move carries the fence.
+        let (after, blocked) = (input.cursor.committable(), input.cursor.is_blocked());
         match verdict {
             Verdict::Apply => self.queue(record, after, partitions, handled),
-            Verdict::Malformed(reason) => self.queue.push_back(Work::Malformed { record, reason, after }),
-            Verdict::Opened | Verdict::Duplicate | Verdict::Stale if !held => self.pass(record.topic, record.partition, after),
+            Verdict::Malformed(reason) => {
+                self.queue.push_back(WorkItem::Malformed { record, reason, after });
+            }
+            Verdict::Opened | Verdict::Duplicate | Verdict::Stale if !blocked => {
+                self.skip(record.topic, record.partition, after);
+            }
             Verdict::Opened | Verdict::Duplicate | Verdict::Stale | Verdict::Gap { .. } => {}
         }
     }
 
-    fn queue(&mut self, record: Record, after: Position, partitions: Partitions, handled: &HashMap<String, HashSet<&'static str>>) {
-        let name = record.envelope.as_ref().map(|envelope| envelope.name.as_str()).unwrap_or_default();
-        let Some(key) = record.sound_key(partitions).map(str::to_owned) else {
-            let reason = "its key is no text, or does not hash to its partition".to_owned();
-            self.queue.push_back(Work::Malformed { record, reason, after });
+    /// Queues an event whose turn it is. Its sequence is used up whatever becomes of it.
+    fn queue(
+        &mut self,
+        record: Record,
+        after: Position,
+        partitions: Partitions,
+        handled: &HandledTypes,
+    ) {
+        let Some(key) = record.valid_key(partitions).map(str::to_owned) else {
+            let reason = "its key is not text, or does not hash to its partition".to_owned();
+            self.queue.push_back(WorkItem::Malformed { record, reason, after });
             return;
         };
-        if !handled.get(record.topic.as_ref()).is_some_and(|names| names.contains(name)) {
-            self.pass(record.topic, record.partition, after);
+
+        let event_type = record.event_type();
+        if !handled.get(record.topic.as_ref()).is_some_and(|types| types.contains(event_type)) {
+            self.skip(record.topic, record.partition, after);
             return;
         }
-        let decoded = S::Input::decode(name, record.payload.as_deref().unwrap_or_default()).map_err(|error| whole(&error));
-        self.queue.push_back(Work::Input { record, key, decoded, after });
+
+        let payload = record.payload.as_deref().unwrap_or_default();
+        let decoded = S::Input::decode(event_type, payload).map_err(|error| with_causes(&error));
+        self.queue.push_back(WorkItem::Input { record, key, decoded, after });
     }
 
-    /// Goes past a record of no effect, together with the one before it where that is of the same input.
-    fn pass(&mut self, topic: Arc<str>, partition: Partition, after: Position) {
-        if let Some(Work::Pass { topic: before, after: moved, .. }) = self.queue.back_mut()
+    /// Queues a record without effect. It joins the last item if that is a skip of the same input,
+    /// so that a long run of them costs one item.
+    fn skip(&mut self, topic: Arc<str>, partition: Partition, after: Position) {
+        if let Some(WorkItem::Skip { topic: before, after: moved, .. }) = self.queue.back_mut()
             && *before == topic
         {
             *moved = after;
             return;
         }
-        self.queue.push_back(Work::Pass { topic, partition, after });
+        self.queue.push_back(WorkItem::Skip { topic, partition, after });
     }
 
-    /// The position that the database has.
+    pub(super) fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    /// Applies a transition of [`Flow`].
+    pub(super) fn set_flow(&mut self, change: impl FnOnce(Flow) -> Flow) {
+        self.flow = change(self.flow);
+    }
+
+    /// Reports the queue's length to the flow.
+    pub(super) fn update_flow(&mut self) {
+        self.flow = self.flow.queue_is(self.queue.len());
+    }
+
+    /// The position of an input in the database; `None` if the lane has no such input.
     pub(super) fn stored(&self, topic: &str) -> Option<&Position> {
         self.inputs.get(topic).map(|input| &input.stored)
     }
 
-    /// The database has this position now.
+    /// Records the position that a commit has put into the database.
     pub(super) fn committed(&mut self, topic: &str, position: Position) {
         if let Some(input) = self.inputs.get_mut(topic) {
             input.stored = position;
         }
     }
 
-    /// After doubt about a commit: the database has this position, and what lies before it is done.
+    /// Resumes an input after an unknown commit: drops what `stored`, reloaded from the database,
+    /// shows as done. What was read ahead stays in the queue, so the cursor stays too.
     pub(super) fn resume(&mut self, topic: &str, stored: Position) {
         self.committed(topic, stored);
-        self.begun_at = None;
-        self.queue.retain(|work| match work.moves() {
-            Some((_, of, after)) => of.as_ref() != topic || after.next_offset > stored.next_offset,
-            None => true,
-        });
+        self.catch_up = CatchUp::NotBegun;
+        self.queue.retain(|item| !item.is_done_at(topic, &stored));
     }
 
-    /// Takes up to `limit` things that wait.
-    pub(super) fn take(&mut self, limit: usize, into: &mut Vec<Work<S>>) {
+    /// Takes up to `limit` items from the front of the queue.
+    pub(super) fn take(&mut self, limit: usize, into: &mut Vec<WorkItem<S>>) {
         let count = limit.min(self.queue.len());
         into.extend(self.queue.drain(..count));
     }
 
-    /// Puts back what was taken, in the order in which it was.
-    pub(super) fn put_back(&mut self, works: Vec<Work<S>>) {
-        for work in works.into_iter().rev() {
-            self.queue.push_front(work);
+    /// Puts items that were taken back at the front of the queue, in their order.
+    pub(super) fn put_back(&mut self, items: Vec<WorkItem<S>>) {
+        for item in items.into_iter().rev() {
+            self.queue.push_front(item);
         }
     }
 
@@ -128,35 +250,54 @@ impl<S: Service> LaneInputs<S> {
     }
 
     pub(super) fn has_effects(&self) -> bool {
-        self.queue.iter().any(Work::is_effective)
+        self.queue.iter().any(WorkItem::is_effective)
     }
 
-    /// Whether deadlines may fire: what lay in the inputs at opening was handled. Held inputs do not count.
-    pub(super) fn caught_up(&self) -> bool {
-        let reached = |input: &Input| input.reading.is_held() || input.stored.next_offset >= input.end_at_opening;
-        self.begun_at.is_some_and(|at| at.elapsed() > CATCH_UP_AT_MOST)
-            || (self.queue.iter().all(|work| !work.is_effective())
-                && self.inputs.values().all(|input| reached(input) || input.reading.next_offset() >= input.end_at_opening))
+    /// Whether deadlines may fire (law 9): what was in the inputs when the lane was opened has been
+    /// handled, or the wait is over. Blocked inputs do not count.
+    pub(super) fn has_caught_up(&self) -> bool {
+        let CatchUp::Since(since) = self.catch_up else { return self.has_read_all() };
+        since.elapsed() > CATCH_UP_WITHIN || self.has_read_all()
     }
 
-    /// The inputs that wait for missing numbers.
-    pub(super) fn held(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.inputs.iter().filter(|(_, input)| input.reading.is_held()).map(|(topic, _)| topic)
+    fn has_read_all(&self) -> bool {
+        let has_read = |input: &Input| {
+            let end = input.end_at_opening;
+            input.cursor.is_blocked()
+                || input.stored.next_offset >= end
+                || input.cursor.next_offset() >= end
+        };
+        !self.has_effects() && self.inputs.values().all(has_read)
     }
 
-    /// From where each input is read on, behind what is queued.
-    pub(super) fn reading_from(&self) -> impl Iterator<Item = (Arc<str>, i64)> {
-        self.inputs.iter().map(|(topic, input)| (topic.clone(), input.reading.next_offset()))
+    /// The topics of the inputs that are blocked on a gap.
+    pub(super) fn blocked(&self) -> impl Iterator<Item = &Arc<str>> {
+        let inputs = self.inputs.iter().filter(|(_, input)| input.cursor.is_blocked());
+        inputs.map(|(topic, _)| topic)
     }
 
-    /// Where each input stands.
-    pub(super) fn offsets(&self) -> impl Iterator<Item = (Arc<str>, i64)> {
+    /// The offset from which each input is read on, behind what is queued.
+    pub(super) fn next_offsets(&self) -> impl Iterator<Item = (Arc<str>, i64)> {
+        self.inputs.iter().map(|(topic, input)| (topic.clone(), input.cursor.next_offset()))
+    }
+
+    /// The next offset of each input in the database.
+    pub(super) fn stored_offsets(&self) -> impl Iterator<Item = (Arc<str>, i64)> {
         self.inputs.iter().map(|(topic, input)| (topic.clone(), input.stored.next_offset))
     }
 }
 
+/// The event types that a service handles; `topic` maps a name to the broker's name of the topic.
+pub(super) fn handled_types<S: Service>(topic: impl Fn(&str) -> String) -> HandledTypes {
+    let mut handled = HandledTypes::new();
+    for known in S::Input::types() {
+        handled.entry(topic(known.topic)).or_default().insert(known.name);
+    }
+    handled
+}
+
 /// An error with its causes, in one line.
-fn whole(error: &dyn std::error::Error) -> String {
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -164,4 +305,40 @@ fn whole(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: usize = WAITING_ITEMS + 1;
+
+    #[test]
+    fn a_lane_that_waits_for_a_row_overflows_and_is_read_again_when_its_queue_is_empty() {
+        let until = Instant::now() + Duration::from_secs(60);
+        let waiting = Flow::Open.wait_for_row(until);
+        assert_eq!(waiting.queue_is(WAITING_ITEMS), waiting);
+        let overflowed = waiting.queue_is(FULL);
+        assert!(waiting.is_assigned() && !overflowed.is_assigned());
+        assert!(!overflowed.is_ready(Instant::now()) && overflowed.is_ready(until));
+
+        let draining = overflowed.committed();
+        assert!(draining.is_ready(Instant::now()) && !draining.is_assigned());
+        assert_eq!(draining.queue_is(1), draining);
+        assert_eq!(draining.queue_is(0), Flow::Open);
+    }
+
+    #[test]
+    fn an_overflowed_lane_that_meets_another_locked_row_waits_for_it_behind_an_empty_queue_too() {
+        let until = Instant::now();
+        let overflowed = Flow::Open.wait_for_row(until).queue_is(FULL).committed();
+        let again = overflowed.wait_for_row(until);
+        assert_eq!(again.queue_is(0), Flow::WaitingForRow { until });
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_nothing_never_overflows() {
+        assert_eq!(Flow::Open.queue_is(FULL), Flow::Open);
+        assert_eq!(Flow::Open.wait_for_row(Instant::now()).committed(), Flow::Open);
+    }
 }

@@ -1,17 +1,17 @@
-//! The step: a batch of messages, one transaction (law 2).
+//! The step: handles a batch of messages in one Postgres transaction (law 2).
+//!
+//! In reading order: [`gather`] collects what is waiting; [`transaction`] loads the rows, has
+//! [`decide`] call the pure functions, writes what they return and commits; [`commit`] brings the
+//! batch to its end, whole or in parts, and answers commands. [`lane_set`] and [`inputs`] hold the
+//! inputs that are waiting, [`due`] finds deadlines, [`work`] is what all of them pass around.
 
-mod batch;
+mod commit;
+mod decide;
+mod due;
+mod gather;
 mod inputs;
-mod looping;
-mod settling;
-mod store;
+mod lane_set;
 mod transaction;
-mod working;
+mod work;
 
-pub(crate) use looping::{StepInbox, StepLimits, StepLoop, StepStopped, ToStep};
-pub use store::{Record, RowKey, Stored, StoredRows, Table};
-
-pub use crate::database::{Columns, Writes};
-#[cfg(test)]
-pub(crate) use transaction::ADVANCE;
-pub(crate) use working::{Panicked, Unloaded, attempt, load, save, text_of};
+pub(crate) use gather::{StepControl, StepInbox, StepLimits, StepLoop, StepParts, StepStopped};

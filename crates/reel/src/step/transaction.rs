@@ -1,81 +1,82 @@
-//! One batch in one transaction: positions, state, deadlines, dead letters and outbox together, or not at all (law 2).
+//! Runs one batch in one transaction: positions, state, deadlines, dead letters and outbox commit
+//! together, or not at all (law 2). [`run_on`] is the whole of it, in order.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 
-use super::batch::{Answers, Handled, Handling, Work, handle};
-use super::inputs::LaneInputs;
-use super::{Stored, Unloaded, Writes, load, save};
-use crate::database::{Failure, Kept};
-use crate::failpoints::{self, Bug, planted};
-use crate::lanes::Position;
-use crate::model::{Ask, Partition, Service, Timestamp};
-use crate::outbox::{Numbered, number};
-use crate::replica::Replica;
-use crate::{dead_letters, deadlines};
+use super::decide::{Answers, BatchContext, BatchOutcome, decide};
+use super::lane_set::LaneSet;
+use super::work::{Moves, WorkItem, moves};
+use crate::database::{DatabaseErrorKind, PinnedConnection, WriteBatch};
+use crate::failpoints;
+use crate::model::{Partition, Partitions, Service, Timestamp, Trigger};
+use crate::rows::{Stored, Unloaded, load, save};
+use crate::tables::outbox::{self, Appended, OutboxEvent};
+use crate::tables::positions::{self, Move};
+use crate::tables::{dead_letters, deadlines};
 
-/// What was committed.
-pub(super) struct Done<S: Service> {
+/// Timeout of a transaction: a server that takes longer counts as gone, and the commit as unknown.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a transaction has committed.
+pub(super) struct Committed<S: Service> {
     pub(super) answers: Answers<S>,
-    pub(super) events: Vec<Numbered>,
+    pub(super) events: Vec<OutboxEvent>,
     pub(super) moved: Moves,
     pub(super) parked: Vec<(Partition, String)>,
 }
 
-pub(super) type Moves = BTreeMap<(Partition, Arc<str>), Position>;
-
-/// Why nothing was committed (or, where the commit itself was cut off, perhaps all of it).
+/// Why a batch was not committed. After `Lost` it may have been: the reply to the commit is
+/// missing.
 #[derive(Debug)]
-pub(super) enum Failed {
-    /// These lanes are no longer ours.
+pub(super) enum StepError {
+    /// A position of each of these lanes has another token or offset than ours: the lane was
+    /// acquired by somebody, or a commit that we took for failed has moved it after all.
     Fenced(BTreeSet<Partition>),
-    /// Not all lanes are open: nothing may be numbered.
+    /// Not all lanes are open for the database epoch: nothing may be decided (docs/laws.md).
     Closed,
-    /// Another transaction was in the way.
+    /// A deadlock, or another transaction inserted the same row first: run it again.
     Conflict,
-    /// A row did not become free in time.
+    /// Another transaction held a row for longer than the lock timeout.
     Locked,
-    /// A value cannot be stored.
+    /// A value cannot be stored, or `read_set` panicked: one message of the batch is to blame.
     Poison(String),
-    /// The database does not answer.
+    /// The database is unreachable, or did not answer in time.
     Lost(sqlx::Error),
-    /// A programming error: the process ends.
+    /// A programming error, or a database that is not as we made it: the process ends.
     Broken(String),
 }
 
-/// How a batch is run.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Manner<'a> {
-    /// Why its one message cannot be stored.
-    pub(super) poisoned: Option<&'a str>,
-    /// Whether it asks for a row that was locked before, and should not wait long for it.
+/// Options of one run of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunOptions<'a> {
+    /// If an earlier run found that the one message of this batch cannot be stored: the reason. The
+    /// message then becomes a dead letter, or its command fails.
+    pub(super) poison: Option<&'a str>,
+    /// Whether to wait only briefly for a locked row.
     pub(super) impatient: bool,
+    pub(super) partitions: Partitions,
     pub(super) max_event_bytes: usize,
 }
 
-/// The positions that a batch moves: the last place of each input.
-pub(super) fn moves<S: Service>(batch: &[Work<S>]) -> Moves {
-    batch.iter().filter_map(Work::moves).map(|(partition, topic, after)| ((partition, topic), after)).collect()
-}
-
-/// How long a transaction may take; a server that is silent for so long is gone.
-const SILENT_AT_MOST: Duration = Duration::from_secs(30);
-
-/// Runs a batch.
+/// Runs a batch, within the timeout.
+///
+/// # Errors
+/// If nothing was committed or, after [`StepError::Lost`], if that is unknown.
 pub(super) async fn run<S: Service<State: Stored>>(
-    connection: &mut Kept,
-    replica: &Replica<S>,
-    lanes: &HashMap<Partition, LaneInputs<S>>,
-    batch: &[Work<S>],
-    manner: Manner<'_>,
-) -> Result<Done<S>, Failed> {
-    let ran = tokio::time::timeout(SILENT_AT_MOST, run_on(connection.get().await?, replica, lanes, batch, manner)).await;
-    let ran = ran.unwrap_or(Err(Failed::Lost(sqlx::Error::PoolTimedOut)));
-    if matches!(ran, Err(Failed::Lost(_))) {
+    connection: &mut PinnedConnection,
+    lanes: &LaneSet<S>,
+    batch: &[WorkItem<S>],
+    options: RunOptions<'_>,
+) -> Result<Committed<S>, StepError> {
+    let run = run_on(connection.get().await?, lanes, batch, options);
+    let ran = tokio::time::timeout(TRANSACTION_TIMEOUT, run).await;
+    let ran = ran.unwrap_or(Err(StepError::Lost(sqlx::Error::PoolTimedOut)));
+    // The old session may still commit. Its row locks then decide: the transaction that moves the
+    // positions second finds them moved, and is fenced.
+    if matches!(ran, Err(StepError::Lost(_))) {
         connection.lose();
     }
     ran
@@ -83,135 +84,140 @@ pub(super) async fn run<S: Service<State: Stored>>(
 
 async fn run_on<S: Service<State: Stored>>(
     connection: &mut PgConnection,
-    replica: &Replica<S>,
-    lanes: &HashMap<Partition, LaneInputs<S>>,
-    batch: &[Work<S>],
-    manner: Manner<'_>,
-) -> Result<Done<S>, Failed> {
-    let moved = moves(batch);
+    lanes: &LaneSet<S>,
+    batch: &[WorkItem<S>],
+    options: RunOptions<'_>,
+) -> Result<Committed<S>, StepError> {
+    let has_input = batch.iter().any(WorkItem::is_input);
     let mut transaction = connection.begin().await?;
-    if manner.impatient {
+    if options.impatient {
         sqlx::query("set local lock_timeout = '50ms'").execute(&mut *transaction).await?;
     }
-    let now = advance::<S>(&mut transaction, lanes, &moved).await?;
-    if planted(Bug::PositionApart) {
-        sqlx::raw_sql("commit; begin").execute(&mut *transaction).await?;
-    }
-    // What cannot be stored cannot be asked for either.
-    let asks: Vec<Ask<'_, S>> = if manner.poisoned.is_some() { Vec::new() } else { batch.iter().filter_map(Work::ask).collect() };
-    let mut state = load::<S>(&mut transaction, &asks).await?;
-    // A point of the step is worth dying at where an input is at stake.
-    let with_input = batch.iter().any(|work| matches!(work, Work::Input { .. }));
-    if with_input {
+
+    // Fence first: from here on a former owner of these lanes waits for us, and then fails before
+    // it has locked anything else.
+    let moved = moves(batch);
+    let now = advance(&mut transaction, lanes, &moved).await?;
+
+    // Lock what the batch reads, tables and keys in one order on all replicas, so that nobody
+    // deadlocks.
+    let mut state = load::<S>(&mut transaction, &triggers(batch, options)).await?;
+    if has_input {
         failpoints::reached(failpoints::STEP_ROWS_LOADED);
     }
-    let with = handling(replica, &mut transaction, lanes, batch, now, manner).await?;
-    let handled = handle::<S>(&mut state, batch, with)
-        .map_err(|key| Failed::Broken(format!("a message touched {key}, which `needs` had not declared")))?;
-    let Handled { drafts, letters, parked, deadlines, answers } = handled;
-    dead_letters::keep(&mut transaction, &letters).await?;
+
+    // No I/O: the pure functions, message by message.
+    let context = context(&mut transaction, lanes, batch, now, options).await?;
+    let outcome = decide::<S>(&mut state, batch, context).map_err(|key| {
+        StepError::Broken(format!("a message touched {key}, which `read_set` had not declared"))
+    })?;
+
+    // Dead letters are rare, and have statements of their own.
+    let BatchOutcome { pending, dead_letters, parked, deadlines, answers } = outcome;
+    dead_letters::keep(&mut transaction, &dead_letters).await?;
     dead_letters::park(&mut transaction, &parked).await?;
-    let mut writes = Writes::default();
+
+    // All else takes one round trip. The heads come last: their lock orders the log, so it is held
+    // for the shortest time.
+    let mut writes = WriteBatch::default();
     save(&mut state, &mut writes);
-    deadlines.write(&mut writes);
-    if planted(Bug::OutboxLate) {
-        std::mem::take(&mut writes).run(&mut transaction).await?;
-        sqlx::raw_sql("commit; begin").execute(&mut *transaction).await?;
-    }
-    let events = number(&mut transaction, writes, drafts).await?.ok_or(Failed::Closed)?;
-    if with_input && !events.is_empty() {
+    deadlines.save(&mut writes);
+    let events = match outbox::append(&mut transaction, writes, pending).await? {
+        Appended::Events(events) => events,
+        Appended::Closed => return Err(StepError::Closed),
+    };
+
+    if has_input && !events.is_empty() {
         failpoints::reached(failpoints::STEP_BEFORE_COMMIT);
     }
-    if batch.iter().any(|work| matches!(work, Work::Deadline { .. })) {
+    if batch.iter().any(|item| item.due().is_some()) {
         failpoints::reached(failpoints::DEADLINE_BEFORE_COMMIT);
     }
     transaction.commit().await?;
-    let parked = parked.into_iter().map(|(key, message)| (Partition(message.partition), key)).collect();
-    Ok(Done { answers, events, moved, parked })
+
+    let parked = parked.into_iter().map(|(key, parked)| (Partition(parked.partition), key));
+    Ok(Committed { answers, events, moved, parked: parked.collect() })
 }
 
-/// Fences and advances the positions, where token, run and offset are still ours. Returns the database's time, and whether
-/// all lanes are open: a decision that yields nothing must not be made on a state that lacks events either.
-pub(crate) const ADVANCE: &str = "
-with moved as (
-    update reel.positions as position
-    set next_offset = new.next_offset, next_seq = new.next_seq, generation = new.generation, opened_id = new.opened_id
-    from unnest($2::text[], $3::integer[], $4::uuid[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::uuid[])
-        as new(topic, partition, token, run, expected, next_offset, next_seq, generation, opened_id)
-    where position.reader = $1 and position.topic = new.topic and position.partition = new.partition
-      and position.token = new.token and position.run = new.run and position.next_offset = new.expected
-      and new.run = (select reel.run())
-    returning position.topic, position.partition
-)
-select clock_timestamp(), array(select partition from moved), array(select topic from moved),
-    not exists (select from reel.heads where opened_run is distinct from coalesce((select reel.run()), ''))";
+/// The triggers whose rows must be loaded. A poisoned message calls no pure function, and its key
+/// may not even be valid in a query.
+fn triggers<'a, S: Service>(
+    batch: &'a [WorkItem<S>],
+    options: RunOptions<'_>,
+) -> Vec<Trigger<'a, S>> {
+    let items = if options.poison.is_some() { &[] } else { batch };
+    items.iter().filter_map(WorkItem::trigger).collect()
+}
 
+/// Moves the positions under their fences. Returns the database's time. A batch without inputs
+/// moves none, and still learns the time and whether all lanes are open.
+///
+/// # Errors
+/// If a lane was lost, or not all lanes are open.
 async fn advance<S: Service>(
     connection: &mut PgConnection,
-    lanes: &HashMap<Partition, LaneInputs<S>>,
+    lanes: &LaneSet<S>,
     moved: &Moves,
-) -> Result<Timestamp, Failed> {
-    let mut fenced: BTreeSet<Partition> = BTreeSet::new();
-    let mut rows = Vec::with_capacity(moved.len());
+) -> Result<Timestamp, StepError> {
+    let mut gone = BTreeSet::new();
+    let mut moves = Vec::with_capacity(moved.len());
     for ((partition, topic), to) in moved {
-        let lane = lanes.get(partition).and_then(|lane| Some((lane, lane.stored(topic)?)));
+        let lane = lanes.get(*partition).and_then(|lane| Some((lane, lane.stored(topic)?)));
         match lane {
-            Some((lane, stored)) => rows.push((topic, partition.0, &lane.grant, stored.next_offset, to)),
-            None => drop(fenced.insert(*partition)),
+            Some((lane, stored)) => {
+                let from_offset = stored.next_offset;
+                moves.push(Move { lease: &lane.lease, topic, from_offset, to });
+            }
+            // The lane has left the loop while this part of the batch was waiting.
+            None => drop(gone.insert(*partition)),
         }
     }
-    let statement = if planted(Bug::NoToken) {
-        Cow::Owned(ADVANCE.replace("position.token = new.token and position.run = new.run", "true"))
-    } else {
-        Cow::Borrowed(ADVANCE)
-    };
-    let (now, partitions, topics, open): (chrono::DateTime<chrono::Utc>, Vec<i32>, Vec<String>, bool) =
-        sqlx::query_as(AssertSqlSafe(statement))
-            .bind(S::NAME)
-            .bind(rows.iter().map(|(topic, ..)| topic.as_ref()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, partition, ..)| *partition).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, _, grant, ..)| grant.token).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, _, grant, ..)| grant.run.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, _, _, expected, _)| *expected).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.next_offset).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.next_seq).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.generation).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(.., to)| to.opened_id).collect::<Vec<_>>())
-            .fetch_one(connection)
-            .await?;
-    let open = open || planted(Bug::OpenEarly);
-    let ours: BTreeSet<(i32, &str)> = partitions.into_iter().zip(topics.iter().map(String::as_str)).collect();
-    fenced.extend(rows.iter().filter(|(topic, partition, ..)| !ours.contains(&(*partition, topic.as_ref()))).map(|row| Partition(row.1)));
-    match (fenced.is_empty(), open) {
-        (false, _) => Err(Failed::Fenced(fenced)),
-        (true, false) => Err(Failed::Closed),
-        (true, true) => Ok(now.into()),
+
+    let mut advanced = positions::advance(connection, S::NAME, &moves).await?;
+    advanced.fenced.append(&mut gone);
+    match (advanced.fenced.is_empty(), advanced.all_open) {
+        (false, _) => Err(StepError::Fenced(advanced.fenced)),
+        (true, false) => Err(StepError::Closed),
+        (true, true) => Ok(advanced.now),
     }
 }
 
-/// Reads what else the messages are handled with: parked keys where there are any, and which deadlines are still due.
-async fn handling<'a, S: Service>(
-    replica: &Replica<S>,
+/// Reads what else the pure functions' callers need, now that the rows are locked: the parked keys,
+/// if there are any, and which deadlines are still due.
+async fn context<'a, S: Service>(
     connection: &mut PgConnection,
-    lanes: &HashMap<Partition, LaneInputs<S>>,
-    batch: &[Work<S>],
+    lanes: &LaneSet<S>,
+    batch: &[WorkItem<S>],
     now: Timestamp,
-    manner: Manner<'a>,
-) -> Result<Handling<'a>, Failed> {
-    // Only this replica parks keys of its lanes, so where it knows of none there are none; an operator may release them.
-    let with_parked: BTreeSet<Partition> = batch.iter().filter_map(Work::lane).collect();
+    options: RunOptions<'a>,
+) -> Result<BatchContext<'a>, StepError> {
+    // Only the owner of a lane parks its keys, so if it knows of none there are none, and the query
+    // is saved.
+    let has_parked =
+        |lane: &Partition| lanes.get(*lane).is_some_and(|lane| !lane.parked.is_empty());
+    let in_batch: BTreeSet<Partition> = batch.iter().filter_map(WorkItem::lane).collect();
     let with_parked: Vec<i32> =
-        with_parked.iter().filter(|lane| lanes.get(lane).is_some_and(|lane| !lane.parked.is_empty())).map(|lane| lane.0).collect();
-    let parked = if with_parked.is_empty() { Default::default() } else { dead_letters::parked_keys(connection, &with_parked).await? };
-    let due: Vec<&deadlines::Due> =
-        batch.iter().filter_map(|work| if let Work::Deadline { due, .. } = work { Some(due) } else { None }).collect();
-    let still_due =
-        if due.is_empty() { Default::default() } else { deadlines::still_due(connection, &due, now).await?.into_iter().collect() };
-    let Manner { poisoned, max_event_bytes, .. } = manner;
-    Ok(Handling { partitions: replica.partitions, now, parked, still_due, poisoned, max_event_bytes })
+        in_batch.into_iter().filter(has_parked).map(|lane| lane.0).collect();
+    let parked = if with_parked.is_empty() {
+        Default::default()
+    } else {
+        dead_letters::parked_keys(connection, &with_parked).await?
+    };
+
+    // A deadline was read before the rows were locked. Meanwhile it may have been cleared, or
+    // decided by another replica.
+    let due: Vec<&deadlines::Due> = batch.iter().filter_map(WorkItem::due).collect();
+    let still_due = if due.is_empty() {
+        Default::default()
+    } else {
+        deadlines::still_due(connection, &due, now).await?.into_iter().collect()
+    };
+
+    let RunOptions { poison, partitions, max_event_bytes, .. } = options;
+    Ok(BatchContext { partitions, now, parked, still_due, poison, max_event_bytes })
 }
 
-impl From<Unloaded> for Failed {
+impl From<Unloaded> for StepError {
     fn from(unloaded: Unloaded) -> Self {
         match unloaded {
             Unloaded::Database(error) => error.into(),
@@ -220,14 +226,14 @@ impl From<Unloaded> for Failed {
     }
 }
 
-impl From<sqlx::Error> for Failed {
+impl From<sqlx::Error> for StepError {
     fn from(error: sqlx::Error) -> Self {
-        match Failure::of(&error) {
-            Failure::Conflict => Self::Conflict,
-            Failure::Locked => Self::Locked,
-            Failure::Poison => Self::Poison(error.to_string()),
-            Failure::Lost => Self::Lost(error),
-            Failure::Broken => Self::Broken(error.to_string()),
+        match DatabaseErrorKind::classify(&error) {
+            DatabaseErrorKind::Conflict => Self::Conflict,
+            DatabaseErrorKind::Locked => Self::Locked,
+            DatabaseErrorKind::Poison => Self::Poison(error.to_string()),
+            DatabaseErrorKind::Lost => Self::Lost(error),
+            DatabaseErrorKind::Broken => Self::Broken(error.to_string()),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! The toolkit against real Postgres and Kafka, with a service just large enough: a till that credits accounts.
+//! Tests of the toolkit against a real Postgres and Kafka, with the smallest service that exercises
+//! it: a till that credits accounts.
 
-mod opening;
+mod migrations;
 mod outbox;
-mod statements;
+pub(crate) mod plan;
+mod recovery;
 mod step;
-mod till;
+pub(crate) mod till;
 
 pub(crate) use till::{Credit, Fixture, Till, credit};

@@ -1,30 +1,34 @@
-//! The step: one batch, one transaction.
+//! The step: one transaction for each batch.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::till::{Credit, Fixture, IMPOSSIBLE, PANICS, POISON, Paid, Till, UNDECLARED, credit};
-use crate::database::Commits;
-use crate::kafka::{Intake, Record};
-use crate::lanes::{Grant, OpenLane, Position};
+use crate::admission::{Admission, CommandError, Commands};
+use crate::database::CommitDurability;
+use crate::kafka::{Delivered, InputConsumer, Polled, Record};
+use crate::lane::{Lease, OpenInput, OpenLane};
+use crate::log::Position;
 use crate::model::Partition;
-use crate::outbox::{Relay, Wakeup};
-use crate::runtime::{Commands, Gate, Refused};
-use crate::step::{StepInbox, StepLimits, StepLoop, StepStopped, ToStep};
-use crate::wire::{Contract, Envelope};
+use crate::notify::Notifier;
+use crate::relay::{self, Relay};
+use crate::status;
+use crate::step::{StepControl, StepInbox, StepLimits, StepLoop, StepParts, StepStopped};
+use crate::wire::Envelope;
+use reel_core::model::Contract as _;
 
-/// A running step loop without a consumer: the test delivers the records.
+/// A running step loop whose records the test delivers in place of a consumer.
 struct Running {
     fixture: Fixture,
     commands: Commands<Till>,
-    records: mpsc::Sender<crate::kafka::Taken>,
-    orders: mpsc::UnboundedSender<ToStep>,
+    records: mpsc::Sender<Polled>,
+    controls: mpsc::UnboundedSender<StepControl>,
     task: tokio::task::JoinHandle<Result<(), StepStopped>>,
-    next: HashMap<Partition, (i64, Grant)>,
+    next: HashMap<Partition, (i64, Lease)>,
 }
 
 impl Running {
@@ -33,91 +37,143 @@ impl Running {
     }
 
     fn on(fixture: Fixture) -> Self {
-        let gate = Arc::new(Gate::new(1_000));
-        gate.open();
-        let (commands, command_inbox) = Commands::new(100, Duration::from_secs(60), gate.clone());
-        let (notices, _) = mpsc::unbounded_channel();
-        let (orders, order_inbox) = mpsc::unbounded_channel();
+        let (authors, status) = status::channels();
+        let admission = Admission::new(status.backlog, 1_000, CancellationToken::new());
+        admission.open();
+
+        let within = Duration::from_secs(60);
+        let (commands, command_inbox) = Commands::new(100, within, admission.clone());
+        let (events, _) = mpsc::unbounded_channel();
+        let (controls, control_inbox) = mpsc::unbounded_channel();
         let (records, record_inbox) = mpsc::channel(10);
+        let (_, notified) = mpsc::channel(1);
+
         let replica = fixture.replica.clone();
-        let relay = Relay::start(replica.clone(), &replica.sessions, replica.pool.clone(), gate.clone(), notices.clone());
-        let wakeup = Wakeup::start(replica.sessions.clone());
-        let (intake, _) = Intake::start(&fixture.kafka.consumer()).expect("intake");
-        let limits = StepLimits { batch: 100, event_bytes: 10_000, commits: Commits::Durable };
-        let step = StepLoop::new(replica, gate, relay, wakeup, intake, notices, limits);
-        let task = tokio::spawn(step.run(StepInbox { orders: order_inbox, records: record_inbox, commands: command_inbox }));
-        Self { fixture, commands, records, orders, task, next: HashMap::new() }
+        let (relay, relay_inbox) = relay::channels(notified);
+        let (backlog, _) = watch::channel(Default::default());
+        let publisher = replica.publisher.clone();
+        let relay_loop = Relay::new(publisher, &replica.database, backlog, events.clone());
+        tokio::spawn(relay_loop.run(relay_inbox));
+
+        let (consumer, _) = InputConsumer::start(&fixture.kafka.consumer()).expect("consumer");
+        let durability = CommitDurability::Durable;
+        let step = StepLoop::new(StepParts {
+            notifier: Notifier::start(replica.database.clone()),
+            replica,
+            admission,
+            consumer,
+            relay,
+            events,
+            blocked_inputs: authors.blocked_inputs,
+            limits: StepLimits { batch: 100, event_bytes: 10_000, durability },
+        });
+        let inbox =
+            StepInbox { controls: control_inbox, records: record_inbox, commands: command_inbox };
+        let task = tokio::spawn(step.run(inbox));
+        Self { fixture, commands, records, controls, task, next: HashMap::new() }
     }
 
     /// Joins all lanes, each at the start of its input.
     async fn join_lanes(&mut self) {
         let topic = self.fixture.replica.inputs[0].clone();
         for partition in self.fixture.replica.partitions.iter() {
-            let grant = self.fixture.take(partition).await;
-            let position = Position { generation: 0, ..Position::START };
+            let lease = self.fixture.acquire(partition).await;
+            let position = Position { epoch: 0, ..Position::START };
             let lane = OpenLane {
-                grant: grant.clone(),
-                generation: 0,
-                next_seq: 0,
-                positions: vec![(topic.clone(), position)],
-                input_ends: vec![0],
+                lease: lease.clone(),
+                epoch: 0,
+                next_sequence: 0,
+                inputs: vec![OpenInput { topic: topic.clone(), position, end: 0 }],
                 parked: Default::default(),
             };
-            assert!(self.orders.send(ToStep::Join(lane)).is_ok(), "the loop runs");
-            self.next.insert(partition, (0, grant));
+            assert!(self.controls.send(StepControl::Join(lane)).is_ok(), "the loop runs");
+            self.next.insert(partition, (0, lease));
         }
-        // Orders are followed in turn: when this one is answered, the lanes have joined.
+
+        // The loop handles messages in order: once it answers this one, the lanes have joined.
         let (done, joined) = oneshot::channel();
-        assert!(self.orders.send(ToStep::Leave { partition: Partition(-1), token: Uuid::nil(), done }).is_ok(), "the loop runs");
-        joined.await.expect("loop runs");
+        assert!(
+            self.controls
+                .send(StepControl::Leave { partition: Partition(-1), token: Uuid::nil(), done })
+                .is_ok(),
+            "the loop runs"
+        );
+        joined.await.expect("the loop runs");
     }
 
-    /// Delivers payments in one bundle, each the next of its partition.
+    /// Delivers payments together, each as the next record of its partition.
     async fn deliver(&mut self, payments: &[(&str, &str, i64)]) {
         let partitions = self.fixture.replica.partitions;
-        let delivered = payments.iter().map(|payment| self.next(partitions.of(payment.0.as_bytes()), payment)).collect();
+        let delivered = payments
+            .iter()
+            .map(|payment| self.next(partitions.of(payment.0.as_bytes()), payment))
+            .collect();
         self.send(delivered).await;
     }
 
-    /// Delivers payments as the next of a partition, whatever their keys.
+    /// Delivers payments as the next records of one partition, whatever their keys.
     async fn deliver_to(&mut self, partition: Partition, payments: &[(&str, &str, i64)]) {
         let delivered = payments.iter().map(|payment| self.next(partition, payment)).collect();
         self.send(delivered).await;
     }
 
-    async fn send(&self, delivered: Vec<crate::kafka::Delivered>) {
-        assert!(self.records.send(crate::kafka::Taken::Records(delivered)).await.is_ok(), "the loop runs");
+    async fn send(&self, delivered: Vec<Delivered>) {
+        assert!(self.records.send(Polled::Records(delivered)).await.is_ok(), "the loop runs");
     }
 
-    fn next(&mut self, partition: Partition, (entry, account, amount): &(&str, &str, i64)) -> crate::kafka::Delivered {
+    /// The next record of a partition, which holds a payment.
+    fn next(
+        &mut self,
+        partition: Partition,
+        (entry, account, amount): &(&str, &str, i64),
+    ) -> Delivered {
         let paid = Paid { entry: (*entry).into(), account: (*account).into(), amount: *amount };
-        let (number, grant) = self.next.get_mut(&partition).expect("joined");
-        let envelope =
-            Envelope { id: Uuid::now_v7(), name: "Paid".into(), number: Some(*number), generation: Some(0), ..Envelope::default() };
+        let (sequence, lease) = self.next.get_mut(&partition).expect("joined");
+        let envelope = Envelope {
+            id: Uuid::now_v7(),
+            event_type: "Paid".into(),
+            sequence: Some(*sequence),
+            epoch: Some(0),
+            ..Envelope::default()
+        };
+
         let record = Record {
             topic: self.fixture.replica.inputs[0].clone(),
             partition,
-            offset: *number,
+            offset: *sequence,
             key: Some((*entry).into()),
             payload: Some(Paid::codec().encode(&paid).expect("encodes")),
             envelope: Ok(envelope),
         };
-        *number += 1;
-        crate::kafka::Delivered { token: grant.token, record }
+        *sequence += 1;
+        Delivered { token: lease.token, record }
     }
 
-    async fn ask(&self, command: Credit) -> Result<i64, Refused<super::till::Refused>> {
+    async fn ask(&self, command: Credit) -> Result<i64, CommandError<super::till::Refused>> {
         self.commands.ask(command, None).await
     }
 
-    /// Waits until so many messages were consumed.
+    /// Waits until this many messages have been consumed.
     async fn consumed(&self, messages: i64) {
-        devstack::wait::until(std::time::Duration::from_secs(20), "messages are consumed", || async {
+        devstack::wait::until(Duration::from_secs(20), "messages to be consumed", || async {
             let sum = self.fixture.count("select sum(next_seq)::bigint from reel.positions").await;
             Ok((sum == messages).then_some(()))
         })
         .await
         .expect("consumed");
+    }
+
+    /// Locks the row of the account 'slow', in a transaction that lasts until it is rolled back.
+    async fn lock_slow(&self) -> sqlx::PgConnection {
+        let mut elsewhere = self.fixture.connection().await;
+        sqlx::raw_sql(
+            "set idle_in_transaction_session_timeout = 0; begin;
+             select from accounts where account = 'slow' for update",
+        )
+        .execute(&mut elsewhere)
+        .await
+        .expect("lock");
+        elsewhere
     }
 }
 
@@ -141,7 +197,7 @@ async fn nothing_commits_while_a_lane_is_closed() {
     fixture.execute("update reel.heads set opened_run = null where partition = 1").await;
     let mut running = Running::on(fixture);
     running.join_lanes().await;
-    assert!(matches!(running.ask(credit("a", "x", 5)).await, Err(Refused::Closed(_))));
+    assert!(matches!(running.ask(credit("a", "x", 5)).await, Err(CommandError::Closed(_))));
     for table in ["entries", "accounts", "reel.outbox"] {
         let sql: &'static str = match table {
             "entries" => "select count(*) from entries",
@@ -153,13 +209,16 @@ async fn nothing_commits_while_a_lane_is_closed() {
 }
 
 #[tokio::test]
-async fn two_first_deposits_to_one_account_at_once_keep_both() {
+async fn two_simultaneous_first_deposits_to_one_account_are_both_kept() {
     let first = Running::start("deposits").await;
     for round in 0..20 {
         let account = format!("account-{round}");
         let (one, two) = (format!("one-{round}"), format!("two-{round}"));
         let second = Running::on(first.fixture.clone());
-        let (a, b) = tokio::join!(first.ask(credit(&one, &account, 5)), second.ask(credit(&two, &account, 7)));
+        let (a, b) = tokio::join!(
+            first.ask(credit(&one, &account, 5)),
+            second.ask(credit(&two, &account, 7))
+        );
         assert_eq!(a.expect("answer").max(b.expect("answer")), 12);
     }
     assert_eq!(first.fixture.count("select sum(balance)::bigint from accounts").await, 240);
@@ -171,7 +230,10 @@ async fn the_same_command_at_two_replicas_at_once_is_done_once() {
     let second = Running::on(first.fixture.clone());
     for round in 0..20 {
         let entry = format!("entry-{round}");
-        let (a, b) = tokio::join!(first.ask(credit(&entry, &entry, 5)), second.ask(credit(&entry, &entry, 5)));
+        let (a, b) = tokio::join!(
+            first.ask(credit(&entry, &entry, 5)),
+            second.ask(credit(&entry, &entry, 5))
+        );
         assert_eq!((a.expect("answer"), b.expect("answer")), (5, 5));
     }
     assert_eq!(first.fixture.count("select count(*) from reel.outbox").await, 20);
@@ -182,22 +244,42 @@ async fn an_undeclared_key_stops_the_batch() {
     let mut running = Running::start("undeclared").await;
     running.join_lanes().await;
     running.deliver(&[("a", "x", 5), ("b", UNDECLARED, 6)]).await;
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), &mut running.task).await.expect("in time").expect("no panic");
+
+    let ended = tokio::time::timeout(Duration::from_secs(20), &mut running.task)
+        .await
+        .expect("in time")
+        .expect("no panic");
+
     let stopped = ended.expect_err("stops").to_string();
     assert!(stopped.contains(UNDECLARED) && stopped.contains("Account"), "{stopped}");
     assert_eq!(running.fixture.count("select count(*) from entries").await, 0);
 }
 
 #[tokio::test]
-async fn a_panic_in_react_becomes_a_dead_letter_and_the_process_lives() {
+async fn a_panic_in_react_becomes_a_dead_letter_and_the_process_survives() {
     let mut running = Running::start("panic").await;
     running.join_lanes().await;
     running.deliver(&[("a", "x", 5), ("b", "x", PANICS), ("c", "x", 6), ("b", "x", 7)]).await;
     running.consumed(4).await;
-    assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 11, "neighbours are handled, b is parked");
-    assert_eq!(running.fixture.count("select count(*) from reel.dead_letters where reason like '%thirteen%' and key = 'b'").await, 1);
-    assert_eq!(running.fixture.count("select count(*) from reel.parked where key = 'b'").await, 2, "the later message of the key waits");
-    assert_eq!(running.fixture.count("select count(*) from reel.outbox where type = 'reel.parked'").await, 2);
+
+    assert_eq!(
+        running.fixture.count("select balance from accounts where account = 'x'").await,
+        11,
+        "the other messages are handled, and b is parked"
+    );
+    let dead = "select count(*) from reel.dead_letters
+        where reason like '%thirteen%' and key = 'b'";
+    assert_eq!(running.fixture.count(dead).await, 1);
+    assert_eq!(
+        running.fixture.count("select count(*) from reel.parked where key = 'b'").await,
+        2,
+        "the later message of the key waits"
+    );
+    assert_eq!(
+        running.fixture.count("select count(*) from reel.outbox where type = 'reel.parked'").await,
+        2
+    );
+
     running.deliver(&[("d", "x", 1)]).await;
     running.consumed(5).await;
 }
@@ -208,51 +290,66 @@ async fn an_impossible_event_is_a_dead_letter() {
     running.join_lanes().await;
     running.deliver(&[("a", "x", IMPOSSIBLE)]).await;
     running.consumed(1).await;
-    assert_eq!(running.fixture.count("select count(*) from reel.dead_letters where reason = 'no such payment'").await, 1);
+    assert_eq!(
+        running
+            .fixture
+            .count("select count(*) from reel.dead_letters where reason = 'no such payment'")
+            .await,
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_message_that_cannot_be_stored_does_not_disturb_its_neighbours() {
     let mut running = Running::start("poison").await;
     running.join_lanes().await;
-    running.deliver(&[("a", "x", 1), ("b", "x", 2), ("c", POISON, 4), ("d", "x", 8), ("e", "x", 16)]).await;
+    running
+        .deliver(&[("a", "x", 1), ("b", "x", 2), ("c", POISON, 4), ("d", "x", 8), ("e", "x", 16)])
+        .await;
     running.consumed(5).await;
     assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 27);
-    assert_eq!(running.fixture.count("select count(*) from reel.dead_letters where key = 'c'").await, 1);
+    assert_eq!(
+        running.fixture.count("select count(*) from reel.dead_letters where key = 'c'").await,
+        1
+    );
     let refused = running.ask(credit("f", POISON, 1)).await;
-    assert!(matches!(refused, Err(Refused::Failed(_))), "{refused:?}");
+    assert!(matches!(refused, Err(CommandError::Failed(_))), "{refused:?}");
 }
 
 #[tokio::test]
-async fn an_event_larger_than_the_topic_takes_is_refused() {
+async fn an_event_larger_than_the_limit_is_refused() {
     let running = Running::start("large").await;
     let refused = running.ask(credit("a", &"x".repeat(20_000), 1)).await;
-    assert!(matches!(refused, Err(Refused::TooLarge { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(CommandError::TooLarge { .. })), "{refused:?}");
     assert_eq!(running.fixture.count("select count(*) from entries").await, 0);
 }
 
 #[tokio::test]
-async fn a_refused_command_leaves_no_number_missing() {
+async fn a_refused_command_leaves_no_gap() {
     let running = Running::start("refused").await;
-    for (entry, account, amount) in [("a", "x", 1), ("b", "x", IMPOSSIBLE), ("c", POISON, 2), ("d", "x", 3)] {
+    for (entry, account, amount) in
+        [("a", "x", 1), ("b", "x", IMPOSSIBLE), ("c", POISON, 2), ("d", "x", 3)]
+    {
         let _ = running.ask(credit(entry, account, amount)).await;
     }
+
     assert_eq!(running.fixture.count("select count(*) from reel.outbox").await, 2);
-    let holes =
-        "select count(*) from reel.heads as head where next_seq <> (select count(*) from reel.outbox where partition = head.partition)";
-    assert_eq!(running.fixture.count(holes).await, 0);
+    let gaps = "select count(*) from reel.heads as head where next_seq <>
+        (select count(*) from reel.outbox where partition = head.partition)";
+    assert_eq!(running.fixture.count(gaps).await, 0);
 }
 
 #[tokio::test]
-async fn a_lane_that_was_taken_by_another_commits_nothing() {
+async fn a_lane_lost_to_another_replica_commits_nothing() {
     let mut running = Running::start("fenced").await;
     running.join_lanes().await;
     let of_a = running.fixture.replica.partitions.of(b"a");
-    running.fixture.take(of_a).await; // somebody else's token from now on
+    running.fixture.acquire(of_a).await; // from now on the token is another replica's
     let b = ["b", "c", "d", "e", "f"]
         .into_iter()
         .find(|key| running.fixture.replica.partitions.of(key.as_bytes()) != of_a)
         .expect("another lane");
+
     running.deliver(&[("a", "x", 5), (b, "x", 6)]).await;
     running.consumed(1).await;
     assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 6);
@@ -264,11 +361,8 @@ async fn a_row_that_is_locked_elsewhere_holds_up_only_its_lane() {
     running.join_lanes().await;
     running.deliver(&[("a", "slow", 1)]).await;
     running.consumed(1).await;
-    let mut elsewhere = running.fixture.connection().await;
-    sqlx::raw_sql("set idle_in_transaction_session_timeout = 0; begin; select from accounts where account = 'slow' for update")
-        .execute(&mut elsewhere)
-        .await
-        .expect("lock");
+    let mut elsewhere = running.lock_slow().await;
+
     let of_a = running.fixture.replica.partitions.of(b"a");
     let b = ["b", "c", "d", "e", "f"]
         .into_iter()
@@ -276,13 +370,44 @@ async fn a_row_that_is_locked_elsewhere_holds_up_only_its_lane() {
         .expect("another lane");
     running.deliver(&[("a", "slow", 5), (b, "quick", 6)]).await;
     running.consumed(1).await;
-    devstack::wait::until(std::time::Duration::from_secs(20), "the other lane goes on", || async {
-        Ok((running.fixture.count("select count(*) from accounts where account = 'quick'").await == 1).then_some(()))
+    devstack::wait::until(Duration::from_secs(20), "the other lane to go on", || async {
+        Ok((running.fixture.count("select count(*) from accounts where account = 'quick'").await
+            == 1)
+            .then_some(()))
     })
     .await
-    .expect("goes on");
+    .expect("the other lane goes on");
+
     sqlx::raw_sql("rollback").execute(&mut elsewhere).await.expect("unlock");
     running.consumed(3).await;
+}
+
+#[tokio::test]
+async fn a_locked_row_that_long_queues_of_several_lanes_need_does_not_block_commands() {
+    let mut running = Running::start("captured").await;
+    running.join_lanes().await;
+    running.deliver(&[("a", "slow", 1)]).await;
+    running.consumed(1).await;
+    let mut elsewhere = running.lock_slow().await;
+
+    // Searching a queue for the message that waits for the lock takes as long as its lane then
+    // pauses, so two lanes could keep the step busy in turns.
+    let keys: Vec<String> = (0..160).map(|nth| format!("p{nth}")).collect();
+    let payments: Vec<(&str, &str, i64)> = keys.iter().map(|key| (&**key, "slow", 1)).collect();
+    running.deliver(&payments).await;
+    let blocked = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    devstack::wait::until(Duration::from_secs(20), "the step to meet the lock", || async {
+        Ok((running.fixture.count(blocked).await > 0).then_some(()))
+    })
+    .await
+    .expect("it waits for the row");
+    let answer =
+        tokio::time::timeout(Duration::from_secs(30), running.ask(credit("between", "quick", 7)));
+    assert_eq!(answer.await.expect("the step takes commands").expect("credited"), 7);
+
+    sqlx::raw_sql("rollback").execute(&mut elsewhere).await.expect("unlock");
+    running.consumed(161).await;
 }
 
 #[tokio::test]
@@ -290,11 +415,22 @@ async fn a_record_whose_key_belongs_to_another_partition_is_a_dead_letter_that_p
     let mut running = Running::start("elsewhere").await;
     running.join_lanes().await;
     let of_a = running.fixture.replica.partitions.of(b"a");
-    let other = running.fixture.replica.partitions.iter().find(|partition| *partition != of_a).expect("another lane");
+    let other = running
+        .fixture
+        .replica
+        .partitions
+        .iter()
+        .find(|partition| *partition != of_a)
+        .expect("another lane");
+
     running.deliver_to(other, &[("a", "x", 5)]).await;
     running.consumed(1).await;
-    assert_eq!(running.fixture.count("select count(*) from reel.dead_letters where key = 'a'").await, 1);
+    assert_eq!(
+        running.fixture.count("select count(*) from reel.dead_letters where key = 'a'").await,
+        1
+    );
     assert_eq!(running.fixture.count("select count(*) from reel.parked").await, 0);
+
     running.deliver(&[("a", "x", 6)]).await;
     running.consumed(2).await;
     assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 6);

@@ -1,4 +1,5 @@
-//! A till: `Paid` events of another service, and commands, credit accounts that several entries share.
+//! A till, the smallest service: commands, and `Paid` events of another service, credit accounts,
+//! which several entries share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +9,18 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
 
-use crate::database::{Sessions, current_run};
-use crate::kafka::{Kafka, Reader};
-use crate::lanes::{Grant, Identity};
-use crate::model::{Ask, Impossible, Key, Keyed, Partition, Partitions, Rows, Service, Timestamp};
-use crate::outbox::Publisher;
+use crate::database::Database;
+use crate::kafka::{KafkaConfig, RangeReader};
+use crate::lane::Lease;
+use crate::migrations;
+use crate::model::{
+    Impossible, Key, Keyed, Partition, Partitions, Rows, Service, Timestamp, Trigger,
+};
+use crate::relay::Publisher;
 use crate::replica::{Replica, inputs_of, topic_of};
-use crate::step::{Columns, Record, RowKey, Stored, StoredRows, Table};
-
-/// The toolkit's tables.
-const TABLES: [&str; 2] =
-    [include_str!("../../../../migrations/order/0001_reel.sql"), include_str!("../../../../migrations/order/0003_reel.sql")];
+use crate::rows::{ArrayParams, Stored, StoredRows, Table};
+use crate::tables::leases::Member;
+use crate::tables::{self, LaneRows, epoch};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Credited {
@@ -49,27 +51,26 @@ impl Keyed for Paid {
 mod paid {
     use super::Paid;
     crate::events! {
-        /// What another service publishes.
-        #[expect(dead_code, reason = "only its schema is used")]
+        /// Events that another service publishes.
         pub(crate) enum Foreign on "paid" { Paid: ["paid.v1.avsc"] }
     }
 }
 
 crate::events! {
-    /// What the till publishes.
+    /// Events that the till publishes.
     pub(crate) enum TillEvent on "credited" { Credited: ["credited.v1.avsc"] }
 }
 
 crate::inputs! {
-    /// What the till reacts to.
+    /// Events that the till reacts to.
     pub(crate) enum TillInput { Paid }
 }
 
 /// An amount at which `react` panics.
 pub(crate) const PANICS: i64 = 13;
-/// An amount that is impossible.
+/// An amount that `decide` refuses and `react` reports as impossible.
 pub(crate) const IMPOSSIBLE: i64 = 666;
-/// An account whose row nothing declares.
+/// An account whose row `read_set` does not declare.
 pub(crate) const UNDECLARED: &str = "undeclared";
 /// An account that Postgres cannot store: its text holds a zero byte (SQLSTATE 22021).
 pub(crate) const POISON: &str = "poison\0";
@@ -107,10 +108,12 @@ impl Service for Till {
     type Input = TillInput;
     type Event = TillEvent;
 
-    fn needs(ask: Ask<'_, Self>, state: &mut Accounts) {
-        let (entry, account) = match ask {
-            Ask::Command(Credit(event)) | Ask::Event(TillEvent::Credited(event)) => (&event.entry, &event.account),
-            Ask::Input(TillInput::Paid(event)) => (&event.entry, &event.account),
+    fn read_set(trigger: Trigger<'_, Self>, state: &mut Accounts) {
+        let (entry, account) = match trigger {
+            Trigger::Command(Credit(event)) | Trigger::Event(TillEvent::Credited(event)) => {
+                (&event.entry, &event.account)
+            }
+            Trigger::Input(TillInput::Paid(event)) => (&event.entry, &event.account),
         };
         state.entries.need(entry);
         if account != UNDECLARED {
@@ -118,19 +121,31 @@ impl Service for Till {
         }
     }
 
-    fn decide(state: &Accounts, Credit(event): &Credit, _: Timestamp) -> Result<Option<TillEvent>, Refused> {
+    fn decide(
+        state: &Accounts,
+        Credit(event): &Credit,
+        _: Timestamp,
+    ) -> Result<Option<TillEvent>, Refused> {
         if event.amount == IMPOSSIBLE {
             return Err(Refused);
         }
         Ok(state.entries.get(&event.entry).is_none().then(|| event.clone().into()))
     }
 
-    fn react(state: &Accounts, TillInput::Paid(event): &TillInput, _: Timestamp) -> Result<Option<TillEvent>, Impossible> {
+    fn react(
+        state: &Accounts,
+        TillInput::Paid(event): &TillInput,
+        _: Timestamp,
+    ) -> Result<Option<TillEvent>, Impossible> {
         let Paid { entry, account, amount } = event.clone();
         match amount {
             PANICS => panic!("thirteen"),
             IMPOSSIBLE => Err(Impossible::because("no such payment")),
-            _ => Ok(state.entries.get(&entry).is_none().then(|| Credited { entry, account, amount }.into())),
+            _ => Ok(state
+                .entries
+                .get(&entry)
+                .is_none()
+                .then(|| Credited { entry, account, amount }.into())),
         }
     }
 
@@ -144,19 +159,14 @@ impl Service for Till {
     }
 }
 
-impl RowKey for String {
-    type Column = Self;
-    fn column(&self) -> Self {
-        self.clone()
-    }
-    fn bytes(&self) -> Vec<u8> {
-        self.clone().into_bytes()
-    }
-}
-
-impl Record<String> for Entry {
-    const TABLE: Table = Table { name: "entries", key: ("entry", "text"), columns: &[("amount", "bigint")], shared: false };
-    fn write(rows: &[(&String, &Self)], columns: &mut Columns) {
+impl crate::rows::Row<String> for Entry {
+    const TABLE: Table = Table {
+        name: "entries",
+        key: ("entry", "text"),
+        columns: &[("amount", "bigint")],
+        shared: false,
+    };
+    fn write(rows: &[(&String, &Self)], columns: &mut ArrayParams) {
         columns.push(rows.iter().map(|(_, row)| row.0));
     }
     fn read(row: &PgRow) -> sqlx::Result<(String, Self)> {
@@ -164,9 +174,14 @@ impl Record<String> for Entry {
     }
 }
 
-impl Record<String> for Account {
-    const TABLE: Table = Table { name: "accounts", key: ("account", "text"), columns: &[("balance", "bigint")], shared: true };
-    fn write(rows: &[(&String, &Self)], columns: &mut Columns) {
+impl crate::rows::Row<String> for Account {
+    const TABLE: Table = Table {
+        name: "accounts",
+        key: ("account", "text"),
+        columns: &[("balance", "bigint")],
+        shared: true,
+    };
+    fn write(rows: &[(&String, &Self)], columns: &mut ArrayParams) {
         columns.push(rows.iter().map(|(_, row)| row.0));
     }
     fn read(row: &PgRow) -> sqlx::Result<(String, Self)> {
@@ -180,50 +195,65 @@ impl Stored for Accounts {
     }
 }
 
-/// A database of its own and a topic prefix of its own on the shared stack.
+/// A replica with its own database and topic prefix on the shared stack.
 #[derive(Clone)]
 pub(crate) struct Fixture {
     pub(crate) replica: Arc<Replica<Till>>,
-    pub(crate) kafka: Kafka,
+    pub(crate) kafka: KafkaConfig,
     _database: Arc<TestDatabase>,
 }
 
 pub(crate) const PARTITIONS: i32 = 3;
 
 impl Fixture {
-    /// Tables and lane rows are there; no lane is open.
+    /// Creates tables and lane rows, and opens no lane.
     pub(crate) async fn closed(name: &str) -> Self {
         let stack = Stack::shared().await.expect("stack");
         let database = TestDatabase::create(stack.postgres(), name).await.expect("database");
         let prefix = devstack::topics::unique_prefix();
-        let kafka = Kafka { brokers: stack.kafka().to_owned(), group: format!("{prefix}till"), prefix, properties: vec![] };
-        let sessions = Sessions::new(database.url(), "till", Duration::from_secs(5)).expect("url");
-        let mut connection = sessions.connect().await.expect("connection");
-        for tables in TABLES {
-            sqlx::raw_sql(tables).execute(&mut connection).await.expect("toolkit tables");
-        }
-        sqlx::raw_sql("create table entries (entry text primary key, amount bigint not null); create table accounts (account text primary key, balance bigint not null)")
-            .execute(&mut connection)
-            .await
-            .expect("tables");
+        let kafka = KafkaConfig {
+            brokers: stack.kafka().to_owned(),
+            group: format!("{prefix}till"),
+            prefix,
+            properties: vec![],
+        };
+
+        let service_database =
+            Database::new(database.url(), "till", Duration::from_secs(5)).expect("url");
+        let mut connection = service_database.connect().await.expect("connection");
+        let none = sqlx::migrate::Migrator::with_migrations(vec![]);
+        migrations::run(&mut connection, &none).await.expect("toolkit tables");
+        sqlx::raw_sql(
+            "create table entries (entry text primary key, amount bigint not null);
+             create table accounts (account text primary key, balance bigint not null)",
+        )
+        .execute(&mut connection)
+        .await
+        .expect("tables");
+
         let partitions = Partitions::new(PARTITIONS).expect("partitions");
         let replica = Arc::new(Replica {
             instance: name.to_owned(),
             partitions,
             topic: topic_of::<Till>(&kafka),
             inputs: inputs_of::<Till>(&kafka),
-            reader: Reader::new(kafka.clone()),
-            publisher: Publisher::new(&kafka, Till::NAME, topic_of::<Till>(&kafka)).expect("publisher"),
-            pool: sessions.pool(16),
-            sessions,
+            reader: RangeReader::new(kafka.clone()),
+            publisher: Arc::new(
+                Publisher::new(&kafka, Till::NAME, topic_of::<Till>(&kafka)).expect("publisher"),
+            ),
+            pool: service_database.pool(16),
+            database: service_database,
             service: std::marker::PhantomData,
         });
-        Identity::prepare(&mut connection, Till::NAME, &replica.inputs, partitions).await.expect("rows of the lanes");
-        current_run(&mut connection).await.expect("run");
+
+        let rows =
+            tables::create_lane_rows(&mut connection, Till::NAME, &replica.inputs, partitions);
+        assert_eq!(rows.await.expect("lane rows"), LaneRows::Complete);
+        epoch::current(&mut connection).await.expect("epoch");
         Self { replica, kafka, _database: Arc::new(database) }
     }
 
-    /// All lanes count as open, though nothing was published.
+    /// Marks all lanes as open, though nothing was published.
     pub(crate) async fn open(name: &str) -> Self {
         let fixture = Self::closed(name).await;
         fixture.execute("update reel.heads set opened_run = reel.run()").await;
@@ -243,18 +273,26 @@ impl Fixture {
         sqlx::query_scalar(sql).fetch_one(&mut self.connection().await).await.expect("count")
     }
 
-    /// Takes a lane under a new token.
-    pub(crate) async fn take(&self, partition: Partition) -> Grant {
+    /// Acquires a lane under a new fencing token.
+    pub(crate) async fn acquire(&self, partition: Partition) -> Lease {
         let mut connection = self.connection().await;
-        let run = current_run(&mut connection).await.expect("run");
-        let identity =
-            Identity { instance: self.replica.instance.clone(), incarnation: uuid::Uuid::now_v7(), lease: Duration::from_secs(5) };
-        let grant = Grant::new(partition, &run);
-        assert!(identity.take(&mut connection, Till::NAME, &grant).await.expect("take"), "the lane is free");
-        grant
+        let epoch = epoch::current(&mut connection).await.expect("epoch");
+
+        let member = Member {
+            instance: self.replica.instance.clone(),
+            incarnation: uuid::Uuid::now_v7(),
+            lease: Duration::from_secs(5),
+        };
+
+        let lease = Lease::new(partition, &epoch);
+        assert!(
+            member.acquire(&mut connection, Till::NAME, &lease).await.expect("acquire"),
+            "the lane is free"
+        );
+        lease
     }
 
-    /// Makes the topics of both services.
+    /// Creates the topics of both services.
     pub(crate) async fn make_topics(&self) {
         let topics = crate::kafka::Topics::new(self.kafka.clone()).expect("admin");
         for topic in ["paid", "credited"] {

@@ -1,4 +1,5 @@
-//! What the inventory service is: it takes the stock for a paid order once, or says that it will not, and puts it back once.
+//! What the inventory service decides: it takes the stock for a paid order once or says that it
+//! will not, and restores it at most once.
 
 mod reactions;
 mod reservation;
@@ -8,7 +9,7 @@ mod tests;
 
 use contracts::inventory::InventoryEvent;
 use contracts::{Line, OrderId, ReceiptId, Sku};
-use reel::model::{Ask, Impossible, Rows, Service, Timestamp};
+use reel_core::model::{Impossible, Rows, Service, Timestamp, Trigger};
 
 pub use reactions::InventoryInput;
 pub use reservation::Reservation;
@@ -21,15 +22,15 @@ pub struct InventoryService;
 /// What the inventory service remembers.
 #[derive(Debug, Clone, Default)]
 pub struct Inventory {
-    /// What it said to each order.
+    /// The answer to each order.
     pub reservations: Rows<OrderId, Reservation>,
-    /// What there is of each product. Shared by all orders: events only add to it.
+    /// The stock of each product. All orders share it, so events only add to it.
     pub stock: Rows<Sku, Stock>,
-    /// What came in.
+    /// All receipts of goods.
     pub receipts: Rows<ReceiptId, Receipt>,
 }
 
-reel::working_set!(Inventory { reservations, stock, receipts });
+reel_core::working_set!(Inventory { reservations, stock, receipts });
 
 impl Service for InventoryService {
     const NAME: &'static str = "inventory";
@@ -40,23 +41,45 @@ impl Service for InventoryService {
     type Input = InventoryInput;
     type Event = InventoryEvent;
 
-    fn needs(ask: Ask<'_, Self>, state: &mut Inventory) {
-        match ask {
-            Ask::Command(InventoryCommand::ReceiveStock { receipt_id, sku, .. }) => state.need_receipt(*receipt_id, sku),
-            Ask::Input(InventoryInput::PaymentCompleted(e)) => state.need_reservation(e.order_id, &e.lines),
-            Ask::Input(InventoryInput::OrderCancelled(e)) => state.need_reservation(e.order_id, &[]),
-            Ask::Event(InventoryEvent::InventoryUpdated(e)) => state.need_reservation(e.order_id, &e.lines),
-            Ask::Event(InventoryEvent::InventoryFailed(e)) => state.need_reservation(e.order_id, &[]),
-            Ask::Event(InventoryEvent::InventoryRestored(e)) => state.need_reservation(e.order_id, &e.lines),
-            Ask::Event(InventoryEvent::StockReceived(e)) => state.need_receipt(e.receipt_id, &e.sku),
+    fn read_set(trigger: Trigger<'_, Self>, state: &mut Inventory) {
+        match trigger {
+            Trigger::Command(InventoryCommand::ReceiveStock { receipt_id, sku, .. }) => {
+                state.need_receipt(*receipt_id, sku);
+            }
+            Trigger::Input(InventoryInput::PaymentCompleted(e)) => {
+                state.need_reservation(e.order_id, &e.lines);
+            }
+            Trigger::Input(InventoryInput::OrderCancelled(e)) => {
+                state.need_reservation(e.order_id, &[]);
+            }
+            Trigger::Event(InventoryEvent::InventoryUpdated(e)) => {
+                state.need_reservation(e.order_id, &e.lines);
+            }
+            Trigger::Event(InventoryEvent::InventoryFailed(e)) => {
+                state.need_reservation(e.order_id, &[]);
+            }
+            Trigger::Event(InventoryEvent::InventoryRestored(e)) => {
+                state.need_reservation(e.order_id, &e.lines);
+            }
+            Trigger::Event(InventoryEvent::StockReceived(e)) => {
+                state.need_receipt(e.receipt_id, &e.sku);
+            }
         }
     }
 
-    fn decide(state: &Inventory, command: &InventoryCommand, _now: Timestamp) -> Result<Option<InventoryEvent>, InventoryRejection> {
+    fn decide(
+        state: &Inventory,
+        command: &InventoryCommand,
+        _now: Timestamp,
+    ) -> Result<Option<InventoryEvent>, InventoryRejection> {
         stock::decide(state, command)
     }
 
-    fn react(state: &Inventory, input: &InventoryInput, _now: Timestamp) -> Result<Option<InventoryEvent>, Impossible> {
+    fn react(
+        state: &Inventory,
+        input: &InventoryInput,
+        _now: Timestamp,
+    ) -> Result<Option<InventoryEvent>, Impossible> {
         Ok(reactions::react(state, input))
     }
 
@@ -77,7 +100,7 @@ impl Inventory {
         self.receipts.need(&receipt_id);
     }
 
-    /// The products are those of `lines`, and those that were taken.
+    /// The products are those of `lines` and those that the order holds.
     fn need_reservation(&mut self, order_id: OrderId, lines: &[Line]) {
         self.reservations.need(&order_id);
         let taken = self.reservations.peek(&order_id).map_or(&[][..], Reservation::taken);

@@ -1,17 +1,20 @@
-//! What the inventory service does about the events of payments and orders.
+//! How the inventory service reacts to the events of payments and orders.
 //!
-//! Their topics are not ordered against each other: a cancel that comes first says `order_cancelled`, which bars the
-//! payment that comes later. Nothing is impossible here, for a payment and a cancel may come in any order or alone.
+//! Their topics have no order relative to each other. If `OrderCancelled` comes first, the answer
+//! is `InventoryFailed` with the reason `order_cancelled`, and the `PaymentCompleted` that comes
+//! later takes no stock. Nothing is impossible here: the two may come in any order, or alone.
 
-use contracts::inventory::{InventoryEvent, InventoryFailed, InventoryFailure, InventoryRestored, InventoryUpdated};
+use contracts::inventory::{
+    InventoryEvent, InventoryFailed, InventoryFailure, InventoryRestored, InventoryUpdated,
+};
 use contracts::orders::OrderCancelled;
 use contracts::payments::PaymentCompleted;
 use contracts::{Line, OrderId, Shortage, Sku};
-use reel::model::Rows;
+use reel_core::model::Rows;
 
 use super::{Inventory, Reservation, Stock};
 
-reel::inputs! {
+reel_core::inputs! {
     /// What the inventory service reacts to.
     pub enum InventoryInput { PaymentCompleted, OrderCancelled }
 }
@@ -19,20 +22,29 @@ reel::inputs! {
 pub(super) fn react(state: &Inventory, input: &InventoryInput) -> Option<InventoryEvent> {
     match (input, state.reservations.get(&input.order_id())) {
         (InventoryInput::PaymentCompleted(e), None) => Some(take(e, &state.stock)),
-        (InventoryInput::OrderCancelled(e), None) => {
-            Some(InventoryFailed { order_id: e.order_id, reason: InventoryFailure::OrderCancelled, short: vec![] }.into())
-        }
+        (InventoryInput::OrderCancelled(e), None) => Some(
+            InventoryFailed {
+                order_id: e.order_id,
+                reason: InventoryFailure::OrderCancelled,
+                short: vec![],
+            }
+            .into(),
+        ),
         (InventoryInput::OrderCancelled(e), Some(Reservation::Taken { lines })) => {
             Some(InventoryRestored { order_id: e.order_id, lines: lines.clone() }.into())
         }
-        (InventoryInput::OrderCancelled(_), Some(Reservation::Failed { .. } | Reservation::Restored { .. })) => None,
+        (
+            InventoryInput::OrderCancelled(_),
+            Some(Reservation::Failed { .. } | Reservation::Restored { .. }),
+        ) => None,
         (InventoryInput::PaymentCompleted(_), Some(_)) => None,
     }
 }
 
 fn take(payment: &PaymentCompleted, stock: &Rows<Sku, Stock>) -> InventoryEvent {
     let order_id = payment.order_id;
-    let short: Vec<Shortage> = payment.lines.iter().filter_map(|line| shortage(line, stock)).collect();
+    let short: Vec<Shortage> =
+        payment.lines.iter().filter_map(|line| shortage(line, stock)).collect();
     if short.is_empty() {
         InventoryUpdated { order_id, lines: payment.lines.clone() }.into()
     } else {
@@ -42,11 +54,15 @@ fn take(payment: &PaymentCompleted, stock: &Rows<Sku, Stock>) -> InventoryEvent 
 
 fn shortage(line: &Line, stock: &Rows<Sku, Stock>) -> Option<Shortage> {
     let available = stock.get(&line.sku).map_or(0, |stock| stock.on_hand);
-    (available < line.quantity).then(|| Shortage { sku: line.sku.clone(), wanted: line.quantity, available })
+    (available < line.quantity).then(|| Shortage {
+        sku: line.sku.clone(),
+        wanted: line.quantity,
+        available,
+    })
 }
 
 impl InventoryInput {
-    /// The order that it is about.
+    /// The order that the event is about.
     #[must_use]
     pub fn order_id(&self) -> OrderId {
         match self {

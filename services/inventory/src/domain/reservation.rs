@@ -1,16 +1,16 @@
-//! One reservation: what was said to an order.
+//! One reservation: the answer to an order.
 
 use contracts::Line;
 use contracts::inventory::{InventoryEvent, InventoryFailure};
 
 use super::Inventory;
 
-/// What was said to an order.
+/// The answer to an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reservation {
     /// The stock was taken.
     Taken {
-        /// What was taken.
+        /// The lines that were taken.
         lines: Vec<Line>,
     },
     /// The stock was not taken, and will not be.
@@ -20,22 +20,28 @@ pub enum Reservation {
     },
     /// The stock was taken and put back.
     Restored {
-        /// What was put back.
+        /// The lines that were put back.
         lines: Vec<Line>,
     },
 }
 
 pub(super) fn evolve(state: &mut Inventory, event: &InventoryEvent) {
     match event {
-        InventoryEvent::InventoryUpdated(e) => state.reservations.put(e.order_id, Reservation::Taken { lines: e.lines.clone() }),
-        InventoryEvent::InventoryFailed(e) => state.reservations.put(e.order_id, Reservation::Failed { reason: e.reason }),
-        InventoryEvent::InventoryRestored(e) => state.reservations.put(e.order_id, Reservation::Restored { lines: e.lines.clone() }),
+        InventoryEvent::InventoryUpdated(e) => {
+            state.reservations.put(e.order_id, Reservation::Taken { lines: e.lines.clone() });
+        }
+        InventoryEvent::InventoryFailed(e) => {
+            state.reservations.put(e.order_id, Reservation::Failed { reason: e.reason });
+        }
+        InventoryEvent::InventoryRestored(e) => {
+            state.reservations.put(e.order_id, Reservation::Restored { lines: e.lines.clone() });
+        }
         InventoryEvent::StockReceived(_) => {}
     }
 }
 
 impl Reservation {
-    /// What the order holds now.
+    /// The lines that the order holds now.
     #[must_use]
     pub fn taken(&self) -> &[Line] {
         match self {
@@ -44,7 +50,7 @@ impl Reservation {
         }
     }
 
-    /// One word for what was said.
+    /// The status in one word, as it is stored.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

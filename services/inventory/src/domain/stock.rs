@@ -1,4 +1,4 @@
-//! Stock and what comes in.
+//! Stock and the receipts of goods.
 
 use contracts::inventory::{InventoryEvent, StockReceived};
 use contracts::{Line, ReceiptId, RequestHash, Sku};
@@ -6,60 +6,59 @@ use serde::{Deserialize, Serialize};
 
 use super::Inventory;
 
-/// What there is of a product.
+/// The stock of a product.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stock {
-    /// Everything that ever came in.
+    /// Sum of all receipts.
     pub received: i64,
-    /// What is there for orders to come.
+    /// Quantity available to new orders.
     pub on_hand: i64,
-    /// What orders hold.
+    /// Quantity held by orders.
     pub taken: i64,
 }
 
-/// Goods that came in at once.
+/// A receipt of goods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The product.
     pub sku: Sku,
-    /// How many.
+    /// The quantity, above zero.
     pub quantity: i64,
-    /// Of the request that brought them in.
+    /// Hash of the request.
     pub request_hash: RequestHash,
 }
 
-/// What the inventory service can be asked to do.
+/// The commands of the inventory service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum InventoryCommand {
-    /// Goods come in.
+    /// Receive goods.
     ReceiveStock {
-        /// The receipt, by product and `Idempotency-Key`.
+        /// The receipt's id, derived from the product and the `Idempotency-Key`.
         receipt_id: ReceiptId,
-        /// The product.
         sku: Sku,
-        /// How many: above zero.
+        /// The quantity, which must be above zero.
         quantity: i64,
-        /// Of the request.
+        /// Hash of the request.
         request_hash: RequestHash,
     },
 }
 
-/// Why the inventory service refuses.
+/// Why the inventory service rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InventoryRejection {
     /// The `Idempotency-Key` belongs to another request.
     #[error("the key was used for another receipt")]
     KeyReused,
-    /// Nothing, or less, would come in.
+    /// The quantity is zero or less.
     #[error("the quantity is not above zero")]
     NotPositive,
-    /// There would be more than can be counted.
+    /// The sum of all receipts would overflow.
     #[error("there would be more of the product than can be counted")]
     TooMany,
 }
 
-/// Quantities are only added, so that partitions may be folded in any order (law 6). Halfway through such a fold a sum
-/// may be below zero or out of range; adding in a circle, the whole of it comes out right all the same.
+/// Folds an event into the stock. Quantities are only added, so that partitions may be folded in
+/// any order (law 6). Halfway through such a fold a sum may be negative or overflow, but wrapping
+/// addition is associative and commutative, so the final sum is right.
 pub(super) fn evolve(state: &mut Inventory, event: &InventoryEvent) {
     match event {
         InventoryEvent::InventoryUpdated(e) => move_lines(state, &e.lines, 1),
@@ -69,7 +68,11 @@ pub(super) fn evolve(state: &mut Inventory, event: &InventoryEvent) {
             let stock = state.stock.entry(e.sku.clone());
             stock.received = stock.received.wrapping_add(e.quantity);
             stock.on_hand = stock.on_hand.wrapping_add(e.quantity);
-            let receipt = Receipt { sku: e.sku.clone(), quantity: e.quantity, request_hash: e.request_hash.clone() };
+            let receipt = Receipt {
+                sku: e.sku.clone(),
+                quantity: e.quantity,
+                request_hash: e.request_hash.clone(),
+            };
             state.receipts.put(e.receipt_id, receipt);
         }
     }
@@ -85,17 +88,35 @@ fn move_lines(state: &mut Inventory, lines: &[Line], sign: i64) {
     }
 }
 
-pub(super) fn decide(state: &Inventory, command: &InventoryCommand) -> Result<Option<InventoryEvent>, InventoryRejection> {
+pub(super) fn decide(
+    state: &Inventory,
+    command: &InventoryCommand,
+) -> Result<Option<InventoryEvent>, InventoryRejection> {
     let InventoryCommand::ReceiveStock { receipt_id, sku, quantity, request_hash } = command;
+
+    // The same key again: a retry has no further effect, another request is rejected.
     if let Some(receipt) = state.receipts.get(receipt_id) {
-        return if receipt.request_hash == *request_hash { Ok(None) } else { Err(InventoryRejection::KeyReused) };
+        return if receipt.request_hash == *request_hash {
+            Ok(None)
+        } else {
+            Err(InventoryRejection::KeyReused)
+        };
     }
+
     if *quantity <= 0 {
         return Err(InventoryRejection::NotPositive);
     }
+
     let received = state.stock.get(sku).map_or(0, |stock| stock.received);
-    // What is on hand is never more than what was received, so it fits too, even when every order is undone.
+    // What is on hand never exceeds what was received, so it cannot overflow either, even if the
+    // stock of every order is restored.
     received.checked_add(*quantity).ok_or(InventoryRejection::TooMany)?;
-    let received = StockReceived { receipt_id: *receipt_id, sku: sku.clone(), quantity: *quantity, request_hash: request_hash.clone() };
+
+    let received = StockReceived {
+        receipt_id: *receipt_id,
+        sku: sku.clone(),
+        quantity: *quantity,
+        request_hash: request_hash.clone(),
+    };
     Ok(Some(received.into()))
 }

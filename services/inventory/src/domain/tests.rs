@@ -1,16 +1,19 @@
-//! The table of state and message, cell by cell.
+//! Every combination of a state and a message, one test for each.
 
-use contracts::inventory::{InventoryEvent, InventoryFailed, InventoryFailure, InventoryRestored, InventoryUpdated, StockReceived};
+use contracts::inventory::{
+    InventoryEvent, InventoryFailed, InventoryFailure, InventoryRestored, InventoryUpdated,
+    StockReceived,
+};
 use contracts::orders::{CancelReason, OrderCancelled};
 use contracts::payments::PaymentCompleted;
 use contracts::{Currency, Line, Money, OrderId, ReceiptId, RequestHash, Shortage, Sku};
-use reel::model::{Service, WorkingSet};
-use reel::testing::Given;
+use reel_core::model::{Service, WorkingSet};
+use reel_core::testing::Given;
 
 use super::{Inventory, InventoryCommand, InventoryRejection, InventoryService, Stock};
 
 fn given(events: impl IntoIterator<Item = InventoryEvent>) -> Given<InventoryService> {
-    reel::testing::given(events)
+    reel_core::testing::given(events)
 }
 
 fn order_id() -> OrderId {
@@ -27,17 +30,33 @@ fn lines<const N: usize>(lines: [(&str, i64); N]) -> Vec<Line> {
 
 fn received(key: &str, product: &str, quantity: i64) -> InventoryEvent {
     let receipt_id = ReceiptId::of_request(&product, key);
-    StockReceived { receipt_id, sku: sku(product), quantity, request_hash: RequestHash::of(&quantity) }.into()
+    StockReceived {
+        receipt_id,
+        sku: sku(product),
+        quantity,
+        request_hash: RequestHash::of(&quantity),
+    }
+    .into()
 }
 
 fn receive(key: &str, product: &str, quantity: i64) -> InventoryCommand {
     let receipt_id = ReceiptId::of_request(&product, key);
-    InventoryCommand::ReceiveStock { receipt_id, sku: sku(product), quantity, request_hash: RequestHash::of(&quantity) }
+    InventoryCommand::ReceiveStock {
+        receipt_id,
+        sku: sku(product),
+        quantity,
+        request_hash: RequestHash::of(&quantity),
+    }
 }
 
 fn payment_completed<const N: usize>(wanted: [(&str, i64); N]) -> PaymentCompleted {
     let customer = "anna".parse().expect("a customer");
-    PaymentCompleted { order_id: order_id(), customer, amount: Money::new(300, Currency::EUR), lines: lines(wanted) }
+    PaymentCompleted {
+        order_id: order_id(),
+        customer,
+        amount: Money::new(300, Currency::EUR),
+        lines: lines(wanted),
+    }
 }
 
 fn order_cancelled() -> OrderCancelled {
@@ -53,15 +72,23 @@ fn restored<const N: usize>(taken: [(&str, i64); N]) -> InventoryEvent {
 }
 
 fn short<const N: usize>(short: [(&str, i64, i64); N]) -> InventoryEvent {
-    let short = short.into_iter().map(|(text, wanted, available)| Shortage { sku: sku(text), wanted, available }).collect();
+    let short = short
+        .into_iter()
+        .map(|(text, wanted, available)| Shortage { sku: sku(text), wanted, available })
+        .collect();
     InventoryFailed { order_id: order_id(), reason: InventoryFailure::OutOfStock, short }.into()
 }
 
 fn barred() -> InventoryEvent {
-    InventoryFailed { order_id: order_id(), reason: InventoryFailure::OrderCancelled, short: vec![] }.into()
+    InventoryFailed {
+        order_id: order_id(),
+        reason: InventoryFailure::OrderCancelled,
+        short: vec![],
+    }
+    .into()
 }
 
-mod an_order_not_heard_of_yet {
+mod an_order_not_seen_yet {
     use super::*;
 
     #[test]
@@ -84,7 +111,11 @@ mod an_order_not_heard_of_yet {
 
     #[test]
     fn is_barred_when_it_is_cancelled() {
-        given([received("1", "A", 2)]).when(order_cancelled()).then(barred()).again().then_nothing();
+        given([received("1", "A", 2)])
+            .when(order_cancelled())
+            .then(barred())
+            .again()
+            .then_nothing();
     }
 }
 
@@ -111,7 +142,9 @@ mod an_order_that_got_no_stock {
 
     #[test]
     fn gets_none_later_when_it_was_short() {
-        given([short([("A", 2, 0)]), received("1", "A", 5)]).when(payment_completed([("A", 2)])).then_nothing();
+        given([short([("A", 2, 0)]), received("1", "A", 5)])
+            .when(payment_completed([("A", 2)]))
+            .then_nothing();
     }
 
     #[test]
@@ -129,18 +162,18 @@ mod an_order_that_got_no_stock {
 mod an_order_that_put_its_stock_back {
     use super::*;
 
-    fn undone() -> Given<InventoryService> {
+    fn restored_order() -> Given<InventoryService> {
         given([received("1", "A", 5), updated([("A", 2)]), restored([("A", 2)])])
     }
 
     #[test]
     fn takes_none_again() {
-        undone().when(payment_completed([("A", 2)])).then_nothing();
+        restored_order().when(payment_completed([("A", 2)])).then_nothing();
     }
 
     #[test]
     fn puts_nothing_back_again() {
-        undone().when(order_cancelled()).then_nothing();
+        restored_order().when(order_cancelled()).then_nothing();
     }
 }
 
@@ -154,7 +187,9 @@ mod a_receipt {
 
     #[test]
     fn keeps_its_key_from_another_request() {
-        given([received("1", "A", 5)]).asked(receive("1", "A", 6)).then_rejected(&InventoryRejection::KeyReused);
+        given([received("1", "A", 5)])
+            .asked(receive("1", "A", 6))
+            .then_rejected(&InventoryRejection::KeyReused);
     }
 
     #[test]
@@ -164,26 +199,48 @@ mod a_receipt {
     }
 
     #[test]
-    fn is_refused_where_the_stock_would_overflow_now_or_when_an_order_is_undone() {
-        given([received("1", "A", i64::MAX)]).asked(receive("2", "A", 1)).then_rejected(&InventoryRejection::TooMany);
-        given([received("1", "A", i64::MAX), updated([("A", 2)])]).asked(receive("2", "A", 1)).then_rejected(&InventoryRejection::TooMany);
-        given([received("1", "A", i64::MAX)]).asked(receive("2", "B", 1)).then(received("2", "B", 1)).again().then_nothing();
+    fn is_refused_if_the_stock_would_overflow_now_or_after_a_restore() {
+        given([received("1", "A", i64::MAX)])
+            .asked(receive("2", "A", 1))
+            .then_rejected(&InventoryRejection::TooMany);
+        given([received("1", "A", i64::MAX), updated([("A", 2)])])
+            .asked(receive("2", "A", 1))
+            .then_rejected(&InventoryRejection::TooMany);
+        given([received("1", "A", i64::MAX)])
+            .asked(receive("2", "B", 1))
+            .then(received("2", "B", 1))
+            .again()
+            .then_nothing();
     }
 
     #[test]
     fn is_answered_alike_when_it_is_retried() {
         let first = given([]).asked(receive("1", "A", 5)).answer();
-        assert_eq!(given([received("1", "A", 5), updated([("A", 2)])]).asked(receive("1", "A", 5)).answer(), first);
+        assert_eq!(
+            given([received("1", "A", 5), updated([("A", 2)])])
+                .asked(receive("1", "A", 5))
+                .answer(),
+            first
+        );
     }
 }
 
 #[test]
 fn stock_comes_out_alike_in_whatever_order_keys_are_folded() {
-    let (saga, product) = ([updated([("A", 2)]), restored([("A", 2)])], [received("1", "A", i64::MAX - 1), received("2", "A", 1)]);
-    let orders = [[&saga[0], &saga[1], &product[0], &product[1]], [&product[0], &saga[0], &product[1], &saga[1]]];
+    let (saga, product) = (
+        [updated([("A", 2)]), restored([("A", 2)])],
+        [received("1", "A", i64::MAX - 1), received("2", "A", 1)],
+    );
+    let orders = [
+        [&saga[0], &saga[1], &product[0], &product[1]],
+        [&product[0], &saga[0], &product[1], &saga[1]],
+    ];
     for events in orders {
         let mut state = Inventory::complete();
         events.into_iter().for_each(|event| InventoryService::evolve(&mut state, event));
-        assert_eq!(state.stock.get(&sku("A")), Some(&Stock { received: i64::MAX, on_hand: i64::MAX, taken: 0 }));
+        assert_eq!(
+            state.stock.get(&sku("A")),
+            Some(&Stock { received: i64::MAX, on_hand: i64::MAX, taken: 0 })
+        );
     }
 }

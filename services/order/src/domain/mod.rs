@@ -1,4 +1,5 @@
-//! What the order service is: an order is open until its money and its stock are there, or one of them is not to be had.
+//! What the order service decides: an order is open until both its money and its stock are taken,
+//! or one of them cannot be.
 
 mod order;
 mod reactions;
@@ -7,7 +8,7 @@ mod tests;
 
 use contracts::OrderId;
 use contracts::orders::OrderEvent;
-use reel::model::{Ask, Deadlines, Impossible, Rows, Service, Timestamp};
+use reel_core::model::{Deadlines, Impossible, Rows, Service, Timestamp, Trigger};
 
 pub use order::{Order, OrderCommand, OrderRejection, PlaceOrder, Status, WantedLine};
 pub use reactions::OrderInput;
@@ -19,11 +20,11 @@ pub struct OrderService;
 /// What the order service remembers.
 #[derive(Debug, Clone, Default)]
 pub struct Orders {
-    /// Every order there ever was.
+    /// Every order ever placed.
     pub orders: Rows<OrderId, Order>,
 }
 
-reel::working_set!(Orders { orders });
+reel_core::working_set!(Orders { orders });
 
 impl Service for OrderService {
     const NAME: &'static str = "order";
@@ -34,19 +35,27 @@ impl Service for OrderService {
     type Input = OrderInput;
     type Event = OrderEvent;
 
-    fn needs(ask: Ask<'_, Self>, state: &mut Orders) {
-        state.orders.need(&match ask {
-            Ask::Command(command) => command.order_id(),
-            Ask::Input(input) => input.order_id(),
-            Ask::Event(event) => order::order_id(event),
+    fn read_set(trigger: Trigger<'_, Self>, state: &mut Orders) {
+        state.orders.need(&match trigger {
+            Trigger::Command(command) => command.order_id(),
+            Trigger::Input(input) => input.order_id(),
+            Trigger::Event(event) => order::order_id(event),
         });
     }
 
-    fn decide(state: &Orders, command: &OrderCommand, now: Timestamp) -> Result<Option<OrderEvent>, OrderRejection> {
+    fn decide(
+        state: &Orders,
+        command: &OrderCommand,
+        now: Timestamp,
+    ) -> Result<Option<OrderEvent>, OrderRejection> {
         order::decide(state.orders.get(&command.order_id()), command, now)
     }
 
-    fn react(state: &Orders, input: &OrderInput, _now: Timestamp) -> Result<Option<OrderEvent>, Impossible> {
+    fn react(
+        state: &Orders,
+        input: &OrderInput,
+        _now: Timestamp,
+    ) -> Result<Option<OrderEvent>, Impossible> {
         reactions::react(state.orders.get(&input.order_id()), input)
     }
 
@@ -57,7 +66,8 @@ impl Service for OrderService {
     fn answer(state: &Orders, command: &OrderCommand) -> Option<Order> {
         let order = state.orders.get(&command.order_id())?.clone();
         match command {
-            // As it was when it was placed, whatever has become of it since: a retry is answered alike.
+            // The order as it was when it was placed, whatever has happened since, so that a retry
+            // gets the same answer.
             OrderCommand::PlaceOrder(_) => Some(Order { status: Status::Open, ..order }),
             OrderCommand::CancelOrder { .. } | OrderCommand::ExpireOrder { .. } => Some(order),
         }
@@ -66,8 +76,14 @@ impl Service for OrderService {
     fn deadlines(event: &OrderEvent) -> Deadlines<Self> {
         const SETTLE: &str = "settle";
         match event {
-            OrderEvent::OrderCreated(e) => Deadlines::set(SETTLE, e.settle_by, OrderCommand::ExpireOrder { order_id: e.order_id }),
-            OrderEvent::OrderConfirmed(_) | OrderEvent::OrderCancelled(_) => Deadlines::clear(SETTLE),
+            OrderEvent::OrderCreated(e) => Deadlines::set(
+                SETTLE,
+                e.settle_by,
+                OrderCommand::ExpireOrder { order_id: e.order_id },
+            ),
+            OrderEvent::OrderConfirmed(_) | OrderEvent::OrderCancelled(_) => {
+                Deadlines::clear(SETTLE)
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
-//! One order: what it remembers, how events change it, what may be asked of it.
+//! One order: its state, how events change it, and the commands that it takes.
 
 use std::time::Duration;
 
 use contracts::orders::{CancelReason, OrderCancelled, OrderCreated, OrderEvent};
 use contracts::{CustomerId, Money, OrderId, PricedLine, RequestHash, Sku};
-use reel::model::Timestamp;
+use reel_core::model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Orders;
@@ -14,100 +14,92 @@ use super::Orders;
 pub struct Order {
     /// Who pays.
     pub customer: CustomerId,
-    /// One for each product.
+    /// One line for each product.
     pub lines: Vec<PricedLine>,
-    /// What the lines cost together.
+    /// Sum of the lines.
     pub total: Money,
     /// When it was placed.
     pub placed_at: Timestamp,
-    /// Its deadline.
+    /// The deadline: an order that is still open then is cancelled.
     pub settle_by: Timestamp,
-    /// Of the request that placed it.
+    /// Hash of the request that placed it.
     pub request_hash: RequestHash,
-    /// How far it has come.
+    /// Open, confirmed or cancelled.
     pub status: Status,
 }
 
-/// How far an order has come.
+/// Whether an order is open, confirmed or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// Its money or its stock is not there yet.
+    /// Its money or its stock is not taken yet.
     Open,
-    /// It has both.
+    /// Its money and its stock are taken.
     Confirmed,
-    /// It will not be.
+    /// It will not be fulfilled; whatever was taken for it is returned.
     Cancelled {
         /// Why.
         reason: CancelReason,
-        /// More about the reason, for people.
+        /// Details of the reason, for people.
         detail: Option<String>,
     },
 }
 
-/// What the order service can be asked to do.
+/// The commands of the order service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum OrderCommand {
-    /// A customer orders.
+    /// Place an order.
     PlaceOrder(PlaceOrder),
-    /// A customer thinks better of it.
-    CancelOrder {
-        /// The order.
-        order_id: OrderId,
-    },
-    /// The deadline passed.
-    ExpireOrder {
-        /// The order.
-        order_id: OrderId,
-    },
+    /// Cancel an order for the customer.
+    CancelOrder { order_id: OrderId },
+    /// Cancel an order that is still open at its deadline.
+    ExpireOrder { order_id: OrderId },
 }
 
-/// A customer orders.
+/// The command to place an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlaceOrder {
-    /// The order, by customer and `Idempotency-Key`.
+    /// The order's id, derived from the customer and the `Idempotency-Key`.
     pub order_id: OrderId,
     /// Who pays.
     pub customer: CustomerId,
-    /// What is ordered, as the request has it.
+    /// The lines of the request; a product may occur more than once.
     pub lines: Vec<WantedLine>,
-    /// How long it may take.
+    /// How long the order may stay open.
     pub settle_within: Duration,
-    /// Of the request.
+    /// Hash of the request.
     pub request_hash: RequestHash,
 }
 
-/// A line of a request, with the price that the price list has for it.
+/// A line of a request, with its price from the price list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WantedLine {
-    /// The product.
     pub sku: Sku,
     /// How many.
     pub quantity: i64,
-    /// What one costs; nothing where the price list does not have it.
+    /// The price of one; `None` if the product is not in the price list.
     pub unit_price: Option<Money>,
 }
 
-/// Why the order service refuses.
+/// Why the order service rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRejection {
     /// The `Idempotency-Key` belongs to another request.
     #[error("the key was used for another order")]
     KeyReused,
-    /// The price list does not have the product.
+    /// The product is not in the price list.
     #[error("there is no product {sku}")]
     UnknownProduct {
-        /// Which line, from 0.
+        /// The index of the line, from 0.
         line: usize,
-        /// The product.
         sku: Sku,
     },
-    /// The total is more than an amount can hold, or in more than one currency.
+    /// The total overflows, or the lines are in more than one currency.
     #[error("the lines cannot be added up: the total is too large, or in more than one currency")]
     NoTotal,
     /// There is no such order.
     #[error("there is no such order")]
     NotFound,
-    /// It is confirmed.
+    /// The order is confirmed.
     #[error("the order is confirmed: it is too late to cancel it")]
     TooLate,
 }
@@ -127,7 +119,11 @@ pub(super) fn evolve(state: &mut Orders, event: &OrderEvent) {
             state.orders.put(e.order_id, order);
         }
         OrderEvent::OrderConfirmed(e) => settle(state, e.order_id, Status::Confirmed),
-        OrderEvent::OrderCancelled(e) => settle(state, e.order_id, Status::Cancelled { reason: e.reason, detail: e.detail.clone() }),
+        OrderEvent::OrderCancelled(e) => settle(
+            state,
+            e.order_id,
+            Status::Cancelled { reason: e.reason, detail: e.detail.clone() },
+        ),
     }
 }
 
@@ -137,10 +133,18 @@ fn settle(state: &mut Orders, order_id: OrderId, status: Status) {
     }
 }
 
-pub(super) fn decide(order: Option<&Order>, command: &OrderCommand, now: Timestamp) -> Result<Option<OrderEvent>, OrderRejection> {
+pub(super) fn decide(
+    order: Option<&Order>,
+    command: &OrderCommand,
+    now: Timestamp,
+) -> Result<Option<OrderEvent>, OrderRejection> {
     match (command, order) {
-        (OrderCommand::PlaceOrder(place), None) => place.at(now).map(Some),
-        (OrderCommand::PlaceOrder(place), Some(order)) if order.request_hash == place.request_hash => Ok(None),
+        (OrderCommand::PlaceOrder(place), None) => place.create(now).map(Some),
+        (OrderCommand::PlaceOrder(place), Some(order))
+            if order.request_hash == place.request_hash =>
+        {
+            Ok(None)
+        }
         (OrderCommand::PlaceOrder(_), Some(_)) => Err(OrderRejection::KeyReused),
         (_, None) => Err(OrderRejection::NotFound),
         (OrderCommand::CancelOrder { order_id }, Some(order)) => match order.status {
@@ -155,7 +159,11 @@ pub(super) fn decide(order: Option<&Order>, command: &OrderCommand, now: Timesta
     }
 }
 
-pub(super) fn cancelled(order_id: OrderId, reason: CancelReason, detail: Option<String>) -> OrderEvent {
+pub(super) fn cancelled(
+    order_id: OrderId,
+    reason: CancelReason,
+    detail: Option<String>,
+) -> OrderEvent {
     OrderCancelled { order_id, reason, detail }.into()
 }
 
@@ -168,7 +176,7 @@ pub(super) fn order_id(event: &OrderEvent) -> OrderId {
 }
 
 impl Status {
-    /// One word for it.
+    /// The status in one word, as it is stored and shown.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -180,7 +188,7 @@ impl Status {
 }
 
 impl OrderCommand {
-    /// The order that it is about.
+    /// The order that the command is about.
     #[must_use]
     pub fn order_id(&self) -> OrderId {
         match self {
@@ -191,11 +199,15 @@ impl OrderCommand {
 }
 
 impl PlaceOrder {
-    fn at(&self, now: Timestamp) -> Result<OrderEvent, OrderRejection> {
+    fn create(&self, now: Timestamp) -> Result<OrderEvent, OrderRejection> {
         let lines = self.merged()?;
+
         let mut prices = lines.iter().map(|line| line.unit_price.checked_times(line.quantity));
         let first = prices.next().flatten();
-        let total = prices.fold(first, |sum, price| sum?.checked_add(price?)).ok_or(OrderRejection::NoTotal)?;
+        let total = prices
+            .fold(first, |sum, price| sum?.checked_add(price?))
+            .ok_or(OrderRejection::NoTotal)?;
+
         let created = OrderCreated {
             order_id: self.order_id,
             customer: self.customer.clone(),
@@ -208,14 +220,20 @@ impl PlaceOrder {
         Ok(created.into())
     }
 
-    /// One line for each product, where it was first named.
+    /// One line for each product, in the order in which the products first occur.
     fn merged(&self) -> Result<Vec<PricedLine>, OrderRejection> {
         let mut merged: Vec<PricedLine> = Vec::new();
         for (nth, WantedLine { sku, quantity, unit_price }) in self.lines.iter().enumerate() {
-            let unit_price = unit_price.ok_or_else(|| OrderRejection::UnknownProduct { line: nth, sku: sku.clone() })?;
+            let unit_price = unit_price
+                .ok_or_else(|| OrderRejection::UnknownProduct { line: nth, sku: sku.clone() })?;
             match merged.iter_mut().find(|line| line.sku == *sku) {
-                Some(line) => line.quantity = line.quantity.checked_add(*quantity).ok_or(OrderRejection::NoTotal)?,
-                None => merged.push(PricedLine { sku: sku.clone(), quantity: *quantity, unit_price }),
+                Some(line) => {
+                    line.quantity =
+                        line.quantity.checked_add(*quantity).ok_or(OrderRejection::NoTotal)?;
+                }
+                None => {
+                    merged.push(PricedLine { sku: sku.clone(), quantity: *quantity, unit_price });
+                }
             }
         }
         Ok(merged)

@@ -1,42 +1,59 @@
-//! What the order service does about the events of payment and inventory.
+//! How the order service reacts to the events of payment and inventory.
 //!
-//! Their topics are not ordered against each other, nor against the order's own cancel or deadline: an order that is
-//! cancelled may still hear of money or stock that was taken for it, and of both coming back. Nothing is left to decide then.
+//! Their topics have no order relative to each other, nor to the order's own cancellation or
+//! deadline. So a cancelled order may still see that its money or stock was taken, or returned;
+//! then there is nothing left to decide.
 
 use contracts::OrderId;
 use contracts::inventory::{InventoryFailed, InventoryFailure, InventoryUpdated};
 use contracts::orders::{CancelReason, OrderConfirmed, OrderEvent};
 use contracts::payments::PaymentFailed;
-use reel::model::{Impossible, Message};
+use reel_core::model::{Impossible, Message};
 
 use super::order::{Order, Status, cancelled};
 
-reel::inputs! {
+reel_core::inputs! {
     /// What the order service reacts to.
     pub enum OrderInput { PaymentFailed, InventoryUpdated, InventoryFailed }
 }
 
-pub(super) fn react(order: Option<&Order>, input: &OrderInput) -> Result<Option<OrderEvent>, Impossible> {
+pub(super) fn react(
+    order: Option<&Order>,
+    input: &OrderInput,
+) -> Result<Option<OrderEvent>, Impossible> {
     let Some(order) = order else { return Err(impossible(input, "was never created")) };
     match (&order.status, input) {
         (Status::Open, OrderInput::PaymentFailed(e)) => {
             Ok(Some(cancelled(e.order_id, CancelReason::PaymentFailed, Some(e.reason.to_string()))))
         }
-        (Status::Open, OrderInput::InventoryUpdated(e)) => Ok(Some(OrderConfirmed { order_id: e.order_id }.into())),
+        (Status::Open, OrderInput::InventoryUpdated(e)) => {
+            Ok(Some(OrderConfirmed { order_id: e.order_id }.into()))
+        }
         (Status::Open, OrderInput::InventoryFailed(e)) => match e.reason {
-            InventoryFailure::OutOfStock => Ok(Some(cancelled(e.order_id, CancelReason::OutOfStock, shortage(e)))),
-            InventoryFailure::Unknown => Ok(Some(cancelled(e.order_id, CancelReason::Unknown, None))),
-            // Only our own OrderCancelled makes inventory say so.
+            InventoryFailure::OutOfStock => {
+                Ok(Some(cancelled(e.order_id, CancelReason::OutOfStock, shortage(e))))
+            }
+            InventoryFailure::Unknown => {
+                Ok(Some(cancelled(e.order_id, CancelReason::Unknown, None)))
+            }
+            // Inventory publishes this reason only after our own OrderCancelled.
             InventoryFailure::OrderCancelled => Err(impossible(input, "is open")),
         },
-        (Status::Confirmed, OrderInput::InventoryUpdated(_)) | (Status::Cancelled { .. }, _) => Ok(None),
-        // What confirmed it was inventory's answer to a payment, and both answer only once.
-        (Status::Confirmed, OrderInput::PaymentFailed(_) | OrderInput::InventoryFailed(_)) => Err(impossible(input, "is confirmed")),
+        (Status::Confirmed, OrderInput::InventoryUpdated(_)) | (Status::Cancelled { .. }, _) => {
+            Ok(None)
+        }
+        // The order was confirmed by inventory's answer to a completed payment, and payment and
+        // inventory each answer only once.
+        (Status::Confirmed, OrderInput::PaymentFailed(_) | OrderInput::InventoryFailed(_)) => {
+            Err(impossible(input, "is confirmed"))
+        }
     }
 }
 
 fn shortage(failed: &InventoryFailed) -> Option<String> {
-    let short = failed.short.iter().map(|short| format!("{}: {} wanted, {} available", short.sku, short.wanted, short.available));
+    let short = failed.short.iter().map(|short| {
+        format!("{}: {} wanted, {} available", short.sku, short.wanted, short.available)
+    });
     Some(short.collect::<Vec<_>>().join("; ")).filter(|detail| !detail.is_empty())
 }
 
@@ -45,7 +62,7 @@ fn impossible(input: &OrderInput, state: &str) -> Impossible {
 }
 
 impl OrderInput {
-    /// The order that it is about.
+    /// The order that the event is about.
     #[must_use]
     pub fn order_id(&self) -> OrderId {
         match self {

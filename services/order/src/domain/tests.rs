@@ -1,4 +1,4 @@
-//! The table of state and message, cell by cell.
+//! Every combination of a state and a message, one test for each.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use contracts::inventory::{InventoryFailed, InventoryFailure, InventoryUpdated};
 use contracts::orders::{CancelReason, OrderCancelled, OrderConfirmed, OrderCreated, OrderEvent};
 use contracts::payments::{PaymentFailed, PaymentFailure};
 use contracts::{Currency, CustomerId, Money, OrderId, PricedLine, RequestHash, Shortage};
-use reel::model::{DeadlineChange, Service, Timestamp};
-use reel::testing::Given;
+use reel_core::model::{DeadlineChange, Service, Timestamp};
+use reel_core::testing::Given;
 
 use super::{OrderCommand, OrderRejection, OrderService, PlaceOrder, Status, WantedLine};
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000);
 
 fn given(events: impl IntoIterator<Item = OrderEvent>) -> Given<OrderService> {
-    reel::testing::given(events).at(NOW)
+    reel_core::testing::given(events).at(NOW)
 }
 
 fn order_id() -> OrderId {
@@ -26,12 +26,22 @@ fn customer() -> CustomerId {
 }
 
 fn wanted(sku: &str, quantity: i64, cents: i64) -> WantedLine {
-    WantedLine { sku: sku.parse().expect("a sku"), quantity, unit_price: Some(Money::new(cents, Currency::EUR)) }
+    WantedLine {
+        sku: sku.parse().expect("a sku"),
+        quantity,
+        unit_price: Some(Money::new(cents, Currency::EUR)),
+    }
 }
 
 fn place(lines: Vec<WantedLine>) -> PlaceOrder {
     let request_hash = RequestHash::of(&lines);
-    PlaceOrder { order_id: order_id(), customer: customer(), lines, settle_within: Duration::from_secs(2), request_hash }
+    PlaceOrder {
+        order_id: order_id(),
+        customer: customer(),
+        lines,
+        settle_within: Duration::from_secs(2),
+        request_hash,
+    }
 }
 
 fn placing() -> OrderCommand {
@@ -42,7 +52,11 @@ fn created() -> OrderEvent {
     OrderCreated {
         order_id: order_id(),
         customer: customer(),
-        lines: vec![PricedLine { sku: "A".parse().expect("a sku"), quantity: 2, unit_price: Money::new(150, Currency::EUR) }],
+        lines: vec![PricedLine {
+            sku: "A".parse().expect("a sku"),
+            quantity: 2,
+            unit_price: Money::new(150, Currency::EUR),
+        }],
         total: Money::new(300, Currency::EUR),
         placed_at: NOW,
         settle_by: Timestamp::from_micros(3_000_000),
@@ -65,7 +79,12 @@ fn by_customer() -> OrderEvent {
 
 fn payment_failed() -> PaymentFailed {
     let amount = Money::new(300, Currency::EUR);
-    PaymentFailed { order_id: order_id(), customer: customer(), amount, reason: PaymentFailure::InsufficientFunds }
+    PaymentFailed {
+        order_id: order_id(),
+        customer: customer(),
+        amount,
+        reason: PaymentFailure::InsufficientFunds,
+    }
 }
 
 fn inventory_updated() -> InventoryUpdated {
@@ -159,7 +178,11 @@ mod an_open_order {
     #[test]
     fn is_cancelled_when_its_stock_failed_for_a_reason_not_known_yet() {
         let expected = cancelled(CancelReason::Unknown, None);
-        given([created()]).when(inventory_failed(InventoryFailure::Unknown)).then(expected).again().then_nothing();
+        given([created()])
+            .when(inventory_failed(InventoryFailure::Unknown))
+            .then(expected)
+            .again()
+            .then_nothing();
     }
 
     #[test]
@@ -174,7 +197,11 @@ mod an_open_order {
 
     #[test]
     fn is_cancelled_when_its_deadline_passed() {
-        given([created()]).asked(EXPIRE()).then(cancelled(CancelReason::Expired, None)).again().then_nothing();
+        given([created()])
+            .asked(EXPIRE())
+            .then(cancelled(CancelReason::Expired, None))
+            .again()
+            .then_nothing();
     }
 }
 
@@ -206,7 +233,9 @@ mod a_confirmed_order {
     fn cannot_fail_to_get_stock() {
         given([created(), confirmed()]).when(out_of_stock()).then_impossible();
         given([created(), confirmed()]).when(barred()).then_impossible();
-        given([created(), confirmed()]).when(inventory_failed(InventoryFailure::Unknown)).then_impossible();
+        given([created(), confirmed()])
+            .when(inventory_failed(InventoryFailure::Unknown))
+            .then_impossible();
     }
 
     #[test]
@@ -240,7 +269,9 @@ mod a_cancelled_order {
         given([created(), by_customer()]).when(inventory_updated()).then_nothing();
         given([created(), by_customer()]).when(out_of_stock()).then_nothing();
         given([created(), by_customer()]).when(barred()).then_nothing();
-        given([created(), by_customer()]).when(inventory_failed(InventoryFailure::Unknown)).then_nothing();
+        given([created(), by_customer()])
+            .when(inventory_failed(InventoryFailure::Unknown))
+            .then_nothing();
     }
 
     #[test]
@@ -260,8 +291,10 @@ mod placing_an_order {
     #[test]
     fn merges_the_lines_of_one_product() {
         let lines = vec![wanted("A", 2, 150), wanted("B", 1, 10), wanted("A", 3, 150)];
-        let order = given([]).asked(OrderCommand::PlaceOrder(place(lines))).answer().expect("an order");
-        let merged: Vec<_> = order.lines.iter().map(|line| (line.sku.as_str(), line.quantity)).collect();
+        let order =
+            given([]).asked(OrderCommand::PlaceOrder(place(lines))).answer().expect("an order");
+        let merged: Vec<_> =
+            order.lines.iter().map(|line| (line.sku.as_str(), line.quantity)).collect();
         assert_eq!((merged, order.total.amount), (vec![("A", 5), ("B", 1)], 760));
     }
 
@@ -276,16 +309,23 @@ mod placing_an_order {
 
     #[test]
     fn is_refused_when_the_total_overflows() {
-        for lines in [vec![wanted("A", 3, i64::MAX / 2)], vec![wanted("A", 1, i64::MAX), wanted("B", 1, 1)]] {
-            given([]).asked(OrderCommand::PlaceOrder(place(lines))).then_rejected(&OrderRejection::NoTotal);
+        for lines in
+            [vec![wanted("A", 3, i64::MAX / 2)], vec![wanted("A", 1, i64::MAX), wanted("B", 1, 1)]]
+        {
+            given([])
+                .asked(OrderCommand::PlaceOrder(place(lines)))
+                .then_rejected(&OrderRejection::NoTotal);
         }
     }
 
     #[test]
     fn is_refused_in_two_currencies() {
         let kronor = Money::new(1, "SEK".parse().expect("a currency"));
-        let lines = vec![wanted("A", 1, 1), WantedLine { unit_price: Some(kronor), ..wanted("B", 1, 1) }];
-        given([]).asked(OrderCommand::PlaceOrder(place(lines))).then_rejected(&OrderRejection::NoTotal);
+        let lines =
+            vec![wanted("A", 1, 1), WantedLine { unit_price: Some(kronor), ..wanted("B", 1, 1) }];
+        given([])
+            .asked(OrderCommand::PlaceOrder(place(lines)))
+            .then_rejected(&OrderRejection::NoTotal);
     }
 
     #[test]
@@ -293,7 +333,10 @@ mod placing_an_order {
         let first = given([]).asked(placing()).answer();
         let mut retry = place(vec![wanted("A", 2, 150)]);
         retry.lines[0].unit_price = None;
-        assert_eq!(given([created(), confirmed()]).asked(OrderCommand::PlaceOrder(retry)).answer(), first);
+        assert_eq!(
+            given([created(), confirmed()]).asked(OrderCommand::PlaceOrder(retry)).answer(),
+            first
+        );
     }
 }
 
@@ -305,10 +348,12 @@ fn a_cancel_is_answered_with_what_became_of_the_order() {
 
 #[test]
 fn an_order_has_a_deadline_until_it_is_settled() {
-    let changes = |event: &OrderEvent| OrderService::deadlines(event).into_iter().collect::<Vec<_>>();
+    let changes =
+        |event: &OrderEvent| OrderService::deadlines(event).into_iter().collect::<Vec<_>>();
     assert!(matches!(
         changes(&created())[..],
-        [DeadlineChange::Set { name: "settle", due_at, command: OrderCommand::ExpireOrder { .. } }] if due_at.micros() == 3_000_000
+        [DeadlineChange::Set { name: "settle", due_at, command: OrderCommand::ExpireOrder { .. } }]
+            if due_at.micros() == 3_000_000
     ));
     for settled in [confirmed(), by_customer()] {
         assert!(matches!(changes(&settled)[..], [DeadlineChange::Clear { name: "settle" }]));

@@ -1,4 +1,4 @@
-//! Accounts and what is paid into them.
+//! Accounts and the deposits into them.
 
 use contracts::payments::{AccountCredited, PaymentEvent};
 use contracts::{Currency, CustomerId, DepositId, Money, RequestHash};
@@ -6,85 +6,103 @@ use serde::{Deserialize, Serialize};
 
 use super::Payments;
 
-/// What a customer has.
+/// A customer's account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Of all its amounts: that of the first deposit.
+    /// The currency of all its amounts: that of the first deposit.
     pub currency: Currency,
-    /// Everything that was ever paid in.
+    /// Sum of all deposits, in minor units.
     pub deposited: i64,
-    /// What is left: what was paid in, without what orders hold.
+    /// What is left to spend: the deposits minus the payments that were not refunded.
     pub balance: i64,
 }
 
-/// What was paid in at once.
+/// A deposit into an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deposit {
-    /// Whose account.
+    /// The owner of the account.
     pub customer: CustomerId,
-    /// How much.
+    /// The amount, above zero.
     pub amount: Money,
-    /// Of the request that paid it in.
+    /// Hash of the request.
     pub request_hash: RequestHash,
 }
 
-/// What the payment service can be asked to do.
+/// The commands of the payment service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PaymentCommand {
-    /// A customer pays money in.
+    /// Pay money into an account.
     Deposit {
-        /// The deposit, by customer and `Idempotency-Key`.
+        /// The deposit's id, derived from the customer and the `Idempotency-Key`.
         deposit_id: DepositId,
-        /// Whose account.
+        /// The owner of the account.
         customer: CustomerId,
-        /// How much: above zero.
+        /// The amount, which must be above zero.
         amount: Money,
-        /// Of the request.
+        /// Hash of the request.
         request_hash: RequestHash,
     },
 }
 
-/// Why the payment service refuses.
+/// Why the payment service rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PaymentRejection {
     /// The `Idempotency-Key` belongs to another request.
     #[error("the key was used for another deposit")]
     KeyReused,
-    /// Nothing, or less, would be paid in.
+    /// The amount is zero or less.
     #[error("the amount is not above zero")]
     NotPositive,
     /// The account is in another currency.
     #[error("the account is in {0}")]
     WrongCurrency(Currency),
-    /// The account would hold more than an amount can.
+    /// The sum of all deposits would overflow.
     #[error("the account would hold more than an amount can")]
     TooMuch,
 }
 
-/// Amounts are only added, so that partitions may be folded in any order (law 6). Halfway through such a fold a sum may
-/// be below zero or out of range; adding in a circle, the whole of it comes out right all the same.
+/// Folds an event into an account. Amounts are only added, so that partitions may be folded in any
+/// order (law 6). Halfway through such a fold a sum may be negative or overflow, but wrapping
+/// addition is associative and commutative, so the final sum is right.
 pub(super) fn evolve(state: &mut Payments, event: &PaymentEvent) {
     let (customer, amount, deposited, balance) = match event {
-        PaymentEvent::PaymentCompleted(e) => (&e.customer, e.amount, 0, e.amount.amount.wrapping_neg()),
+        PaymentEvent::PaymentCompleted(e) => {
+            (&e.customer, e.amount, 0, e.amount.amount.wrapping_neg())
+        }
         PaymentEvent::PaymentRefunded(e) => (&e.customer, e.amount, 0, e.amount.amount),
-        PaymentEvent::AccountCredited(e) => (&e.customer, e.amount, e.amount.amount, e.amount.amount),
+        PaymentEvent::AccountCredited(e) => {
+            (&e.customer, e.amount, e.amount.amount, e.amount.amount)
+        }
         PaymentEvent::PaymentFailed(_) => return,
     };
-    let nothing = || Account { currency: amount.currency, deposited: 0, balance: 0 };
-    let account = state.accounts.entry_or(customer.clone(), nothing);
+
+    let empty = || Account { currency: amount.currency, deposited: 0, balance: 0 };
+    let account = state.accounts.entry_or(customer.clone(), empty);
     account.deposited = account.deposited.wrapping_add(deposited);
     account.balance = account.balance.wrapping_add(balance);
+
     if let PaymentEvent::AccountCredited(e) = event {
-        let deposit = Deposit { customer: e.customer.clone(), amount, request_hash: e.request_hash.clone() };
+        let deposit =
+            Deposit { customer: e.customer.clone(), amount, request_hash: e.request_hash.clone() };
         state.deposits.put(e.deposit_id, deposit);
     }
 }
 
-pub(super) fn decide(state: &Payments, command: &PaymentCommand) -> Result<Option<PaymentEvent>, PaymentRejection> {
+pub(super) fn decide(
+    state: &Payments,
+    command: &PaymentCommand,
+) -> Result<Option<PaymentEvent>, PaymentRejection> {
     let PaymentCommand::Deposit { deposit_id, customer, amount, request_hash } = command;
+
+    // The same key again: a retry has no further effect, another request is rejected.
     if let Some(deposit) = state.deposits.get(deposit_id) {
-        return if deposit.request_hash == *request_hash { Ok(None) } else { Err(PaymentRejection::KeyReused) };
+        return if deposit.request_hash == *request_hash {
+            Ok(None)
+        } else {
+            Err(PaymentRejection::KeyReused)
+        };
     }
+
     if amount.amount <= 0 {
         return Err(PaymentRejection::NotPositive);
     }
@@ -92,10 +110,16 @@ pub(super) fn decide(state: &Payments, command: &PaymentCommand) -> Result<Optio
         if account.currency != amount.currency {
             return Err(PaymentRejection::WrongCurrency(account.currency));
         }
-        // The balance is never above what was deposited, so it fits too, even when every order is undone.
+        // The balance never exceeds the deposits, so it cannot overflow either, even if every order
+        // is refunded.
         account.deposited.checked_add(amount.amount).ok_or(PaymentRejection::TooMuch)?;
     }
-    let credited =
-        AccountCredited { deposit_id: *deposit_id, customer: customer.clone(), amount: *amount, request_hash: request_hash.clone() };
+
+    let credited = AccountCredited {
+        deposit_id: *deposit_id,
+        customer: customer.clone(),
+        amount: *amount,
+        request_hash: request_hash.clone(),
+    };
     Ok(Some(credited.into()))
 }

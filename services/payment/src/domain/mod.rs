@@ -1,4 +1,5 @@
-//! What the payment service is: it pays for an order once, or says that it will not, and gives the money back once.
+//! What the payment service decides: it takes the money for an order once or says that it will not,
+//! and refunds it at most once.
 
 mod account;
 mod payment;
@@ -8,7 +9,7 @@ mod tests;
 
 use contracts::payments::PaymentEvent;
 use contracts::{CustomerId, DepositId, OrderId};
-use reel::model::{Ask, Impossible, Rows, Service, Timestamp};
+use reel_core::model::{Impossible, Rows, Service, Timestamp, Trigger};
 
 pub use account::{Account, Deposit, PaymentCommand, PaymentRejection};
 pub use payment::{Payment, Status};
@@ -21,15 +22,15 @@ pub struct PaymentService;
 /// What the payment service remembers.
 #[derive(Debug, Clone, Default)]
 pub struct Payments {
-    /// What it said to each order.
+    /// The answer to each order.
     pub payments: Rows<OrderId, Payment>,
-    /// What each customer has. Shared by all orders of a customer: events only add to it.
+    /// Each customer's account. All orders of the customer share it, so events only add to it.
     pub accounts: Rows<CustomerId, Account>,
-    /// What was paid in.
+    /// All deposits.
     pub deposits: Rows<DepositId, Deposit>,
 }
 
-reel::working_set!(Payments { payments, accounts, deposits });
+reel_core::working_set!(Payments { payments, accounts, deposits });
 
 impl Service for PaymentService {
     const NAME: &'static str = "payment";
@@ -40,24 +41,44 @@ impl Service for PaymentService {
     type Input = PaymentInput;
     type Event = PaymentEvent;
 
-    fn needs(ask: Ask<'_, Self>, state: &mut Payments) {
-        match ask {
-            Ask::Command(PaymentCommand::Deposit { deposit_id, customer, .. }) => state.need_deposit(*deposit_id, customer),
-            Ask::Input(PaymentInput::OrderCreated(e)) => state.need_payment(e.order_id, Some(&e.customer)),
-            Ask::Input(PaymentInput::OrderCancelled(e)) => state.need_payment(e.order_id, None),
-            Ask::Input(PaymentInput::InventoryFailed(e)) => state.need_payment(e.order_id, None),
-            Ask::Event(PaymentEvent::PaymentCompleted(e)) => state.need_payment(e.order_id, Some(&e.customer)),
-            Ask::Event(PaymentEvent::PaymentFailed(e)) => state.need_payment(e.order_id, None),
-            Ask::Event(PaymentEvent::PaymentRefunded(e)) => state.need_payment(e.order_id, Some(&e.customer)),
-            Ask::Event(PaymentEvent::AccountCredited(e)) => state.need_deposit(e.deposit_id, &e.customer),
+    fn read_set(trigger: Trigger<'_, Self>, state: &mut Payments) {
+        match trigger {
+            Trigger::Command(PaymentCommand::Deposit { deposit_id, customer, .. }) => {
+                state.need_deposit(*deposit_id, customer);
+            }
+            Trigger::Input(PaymentInput::OrderCreated(e)) => {
+                state.need_payment(e.order_id, Some(&e.customer));
+            }
+            Trigger::Input(PaymentInput::OrderCancelled(e)) => state.need_payment(e.order_id, None),
+            Trigger::Input(PaymentInput::InventoryFailed(e)) => {
+                state.need_payment(e.order_id, None);
+            }
+            Trigger::Event(PaymentEvent::PaymentCompleted(e)) => {
+                state.need_payment(e.order_id, Some(&e.customer));
+            }
+            Trigger::Event(PaymentEvent::PaymentFailed(e)) => state.need_payment(e.order_id, None),
+            Trigger::Event(PaymentEvent::PaymentRefunded(e)) => {
+                state.need_payment(e.order_id, Some(&e.customer));
+            }
+            Trigger::Event(PaymentEvent::AccountCredited(e)) => {
+                state.need_deposit(e.deposit_id, &e.customer);
+            }
         }
     }
 
-    fn decide(state: &Payments, command: &PaymentCommand, _now: Timestamp) -> Result<Option<PaymentEvent>, PaymentRejection> {
+    fn decide(
+        state: &Payments,
+        command: &PaymentCommand,
+        _now: Timestamp,
+    ) -> Result<Option<PaymentEvent>, PaymentRejection> {
         account::decide(state, command)
     }
 
-    fn react(state: &Payments, input: &PaymentInput, _now: Timestamp) -> Result<Option<PaymentEvent>, Impossible> {
+    fn react(
+        state: &Payments,
+        input: &PaymentInput,
+        _now: Timestamp,
+    ) -> Result<Option<PaymentEvent>, Impossible> {
         reactions::react(state, input)
     }
 
@@ -78,10 +99,12 @@ impl Payments {
         self.deposits.need(&deposit_id);
     }
 
-    /// The account is that of `customer`, or of the payment that is there.
+    /// The account is that of `customer`, or else of the payment that is already stored.
     fn need_payment(&mut self, order_id: OrderId, customer: Option<&CustomerId>) {
         self.payments.need(&order_id);
-        if let Some(customer) = customer.or(self.payments.peek(&order_id).map(|payment| &payment.customer)) {
+        if let Some(customer) =
+            customer.or(self.payments.peek(&order_id).map(|payment| &payment.customer))
+        {
             self.accounts.need(customer);
         }
     }

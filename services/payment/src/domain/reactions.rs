@@ -1,47 +1,67 @@
-//! What the payment service does about the events of orders and inventory.
+//! How the payment service reacts to the events of orders and inventory.
 //!
-//! An order's cancel follows its creation, for they share a topic. Inventory's failure may come before either of them or
-//! after: whichever of cancel and failure comes first to a payment gives the money back, and the other finds it done.
+//! `OrderCancelled` comes after `OrderCreated`, because they share a topic and a key.
+//! `InventoryFailed` may come before, between or after them. Whichever of `OrderCancelled` and
+//! `InventoryFailed` reaches a payment first refunds it; the other then has nothing to do.
 
 use contracts::inventory::{InventoryFailed, InventoryFailure};
 use contracts::orders::{OrderCancelled, OrderCreated};
-use contracts::payments::{PaymentCompleted, PaymentEvent, PaymentFailed, PaymentFailure, PaymentRefunded};
+use contracts::payments::{
+    PaymentCompleted, PaymentEvent, PaymentFailed, PaymentFailure, PaymentRefunded,
+};
 use contracts::{Line, Money, OrderId};
-use reel::model::{Impossible, Message};
+use reel_core::model::{Impossible, Message};
 
 use super::{Account, Payment, Payments, Status};
 
-reel::inputs! {
+reel_core::inputs! {
     /// What the payment service reacts to.
     pub enum PaymentInput { OrderCreated, OrderCancelled, InventoryFailed }
 }
 
-pub(super) fn react(state: &Payments, input: &PaymentInput) -> Result<Option<PaymentEvent>, Impossible> {
+pub(super) fn react(
+    state: &Payments,
+    input: &PaymentInput,
+) -> Result<Option<PaymentEvent>, Impossible> {
     let payment = state.payments.get(&input.order_id());
     match (input, payment.map(|payment| payment.status)) {
         (PaymentInput::OrderCreated(e), None) => Ok(Some(pay(e, state.accounts.get(&e.customer)))),
         (PaymentInput::OrderCreated(_), Some(_)) => Ok(None),
-        (PaymentInput::OrderCancelled(_), None) => Err(impossible(input, "whose creation was never seen")),
-        (PaymentInput::InventoryFailed(e), None | Some(Status::Failed(_))) if e.reason == InventoryFailure::OutOfStock => {
+        (PaymentInput::OrderCancelled(_), None) => {
+            Err(impossible(input, "whose creation was never seen"))
+        }
+        (PaymentInput::InventoryFailed(e), None | Some(Status::Failed(_)))
+            if e.reason == InventoryFailure::OutOfStock =>
+        {
             Err(impossible(input, "which was never paid"))
         }
         (PaymentInput::InventoryFailed(_), None) => Ok(None),
-        (PaymentInput::OrderCancelled(_) | PaymentInput::InventoryFailed(_), Some(Status::Completed)) => {
-            Ok(payment.map(|payment| refund(input.order_id(), payment)))
-        }
-        (PaymentInput::OrderCancelled(_) | PaymentInput::InventoryFailed(_), Some(Status::Failed(_) | Status::Refunded)) => Ok(None),
+        (
+            PaymentInput::OrderCancelled(_) | PaymentInput::InventoryFailed(_),
+            Some(Status::Completed),
+        ) => Ok(payment.map(|payment| refund(input.order_id(), payment))),
+        (
+            PaymentInput::OrderCancelled(_) | PaymentInput::InventoryFailed(_),
+            Some(Status::Failed(_) | Status::Refunded),
+        ) => Ok(None),
     }
 }
 
 fn pay(order: &OrderCreated, account: Option<&Account>) -> PaymentEvent {
     let (order_id, customer, amount) = (order.order_id, order.customer.clone(), order.total);
-    match obstacle(account, amount) {
+    match failure(account, amount) {
         Some(reason) => PaymentFailed { order_id, customer, amount, reason }.into(),
-        None => PaymentCompleted { order_id, customer, amount, lines: order.lines.iter().map(Line::from).collect() }.into(),
+        None => PaymentCompleted {
+            order_id,
+            customer,
+            amount,
+            lines: order.lines.iter().map(Line::from).collect(),
+        }
+        .into(),
     }
 }
 
-fn obstacle(account: Option<&Account>, amount: Money) -> Option<PaymentFailure> {
+fn failure(account: Option<&Account>, amount: Money) -> Option<PaymentFailure> {
     match account {
         None => Some(PaymentFailure::UnknownAccount),
         Some(account) if account.currency != amount.currency => Some(PaymentFailure::WrongCurrency),
@@ -59,7 +79,7 @@ fn impossible(input: &PaymentInput, why: &str) -> Impossible {
 }
 
 impl PaymentInput {
-    /// The order that it is about.
+    /// The order that the event is about.
     #[must_use]
     pub fn order_id(&self) -> OrderId {
         match self {

@@ -1,16 +1,18 @@
-//! The table of state and message, cell by cell.
+//! Every combination of a state and a message, one test for each.
 
 use contracts::inventory::{InventoryFailed, InventoryFailure};
 use contracts::orders::{CancelReason, OrderCancelled, OrderCreated};
-use contracts::payments::{AccountCredited, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentFailure, PaymentRefunded};
+use contracts::payments::{
+    AccountCredited, PaymentCompleted, PaymentEvent, PaymentFailed, PaymentFailure, PaymentRefunded,
+};
 use contracts::{Currency, CustomerId, DepositId, Line, Money, OrderId, PricedLine, RequestHash};
-use reel::model::{Service, Timestamp, WorkingSet};
-use reel::testing::Given;
+use reel_core::model::{Service, Timestamp, WorkingSet};
+use reel_core::testing::Given;
 
 use super::{Account, PaymentCommand, PaymentRejection, PaymentService, Payments};
 
 fn given(events: impl IntoIterator<Item = PaymentEvent>) -> Given<PaymentService> {
-    reel::testing::given(events)
+    reel_core::testing::given(events)
 }
 
 fn order_id() -> OrderId {
@@ -31,19 +33,34 @@ fn sek(amount: i64) -> Money {
 
 fn credited(key: &str, amount: Money) -> PaymentEvent {
     let deposit_id = DepositId::of_request(&customer(), key);
-    AccountCredited { deposit_id, customer: customer(), amount, request_hash: RequestHash::of(&amount) }.into()
+    AccountCredited {
+        deposit_id,
+        customer: customer(),
+        amount,
+        request_hash: RequestHash::of(&amount),
+    }
+    .into()
 }
 
 fn deposit(key: &str, amount: Money) -> PaymentCommand {
     let deposit_id = DepositId::of_request(&customer(), key);
-    PaymentCommand::Deposit { deposit_id, customer: customer(), amount, request_hash: RequestHash::of(&amount) }
+    PaymentCommand::Deposit {
+        deposit_id,
+        customer: customer(),
+        amount,
+        request_hash: RequestHash::of(&amount),
+    }
 }
 
 fn order_created() -> OrderCreated {
     OrderCreated {
         order_id: order_id(),
         customer: customer(),
-        lines: vec![PricedLine { sku: "A".parse().expect("a sku"), quantity: 2, unit_price: eur(150) }],
+        lines: vec![PricedLine {
+            sku: "A".parse().expect("a sku"),
+            quantity: 2,
+            unit_price: eur(150),
+        }],
         total: eur(300),
         placed_at: Timestamp::default(),
         settle_by: Timestamp::default(),
@@ -63,7 +80,7 @@ fn out_of_stock() -> InventoryFailed {
     inventory_failed(InventoryFailure::OutOfStock)
 }
 
-/// Inventory saw the cancel before the payment.
+/// Inventory read the cancellation before the payment.
 fn barred() -> InventoryFailed {
     inventory_failed(InventoryFailure::OrderCancelled)
 }
@@ -90,13 +107,21 @@ mod a_payment_not_asked_for_yet {
 
     #[test]
     fn is_completed_when_the_account_has_just_enough() {
-        given([credited("1", eur(300))]).when(order_created()).then(completed()).again().then_nothing();
+        given([credited("1", eur(300))])
+            .when(order_created())
+            .then(completed())
+            .again()
+            .then_nothing();
     }
 
     #[test]
     fn fails_when_the_account_has_too_little() {
         let expected = failed(PaymentFailure::InsufficientFunds);
-        given([credited("1", eur(299))]).when(order_created()).then(expected).again().then_nothing();
+        given([credited("1", eur(299))])
+            .when(order_created())
+            .then(expected)
+            .again()
+            .then_nothing();
     }
 
     #[test]
@@ -107,7 +132,11 @@ mod a_payment_not_asked_for_yet {
     #[test]
     fn fails_when_the_account_is_in_another_currency() {
         let expected = failed(PaymentFailure::WrongCurrency);
-        given([credited("1", sek(300))]).when(order_created()).then(expected).again().then_nothing();
+        given([credited("1", sek(300))])
+            .when(order_created())
+            .then(expected)
+            .again()
+            .then_nothing();
     }
 
     #[test]
@@ -141,13 +170,25 @@ mod a_completed_payment {
 
     #[test]
     fn is_refunded_when_the_order_is_cancelled() {
-        given([credited("1", eur(300)), completed()]).when(order_cancelled()).then(refunded()).again().then_nothing();
+        given([credited("1", eur(300)), completed()])
+            .when(order_cancelled())
+            .then(refunded())
+            .again()
+            .then_nothing();
     }
 
     #[test]
     fn is_refunded_when_stock_failed() {
-        for reason in [InventoryFailure::OutOfStock, InventoryFailure::OrderCancelled, InventoryFailure::Unknown] {
-            given([credited("1", eur(300)), completed()]).when(inventory_failed(reason)).then(refunded()).again().then_nothing();
+        for reason in [
+            InventoryFailure::OutOfStock,
+            InventoryFailure::OrderCancelled,
+            InventoryFailure::Unknown,
+        ] {
+            given([credited("1", eur(300)), completed()])
+                .when(inventory_failed(reason))
+                .then(refunded())
+                .again()
+                .then_nothing();
         }
     }
 
@@ -203,7 +244,11 @@ mod a_refunded_payment {
     #[test]
     fn is_not_refunded_again() {
         paid_and_refunded().when(order_cancelled()).then_nothing();
-        for reason in [InventoryFailure::OutOfStock, InventoryFailure::OrderCancelled, InventoryFailure::Unknown] {
+        for reason in [
+            InventoryFailure::OutOfStock,
+            InventoryFailure::OrderCancelled,
+            InventoryFailure::Unknown,
+        ] {
             paid_and_refunded().when(inventory_failed(reason)).then_nothing();
         }
     }
@@ -219,7 +264,9 @@ mod a_deposit {
 
     #[test]
     fn keeps_its_key_from_another_request() {
-        given([credited("1", eur(5))]).asked(deposit("1", eur(6))).then_rejected(&PaymentRejection::KeyReused);
+        given([credited("1", eur(5))])
+            .asked(deposit("1", eur(6)))
+            .then_rejected(&PaymentRejection::KeyReused);
     }
 
     #[test]
@@ -230,27 +277,44 @@ mod a_deposit {
 
     #[test]
     fn is_refused_in_another_currency() {
-        given([credited("1", eur(5))]).asked(deposit("2", sek(5))).then_rejected(&PaymentRejection::WrongCurrency(Currency::EUR));
+        given([credited("1", eur(5))])
+            .asked(deposit("2", sek(5)))
+            .then_rejected(&PaymentRejection::WrongCurrency(Currency::EUR));
     }
 
     #[test]
-    fn is_refused_where_the_account_would_overflow_now_or_when_an_order_is_undone() {
-        given([credited("1", eur(i64::MAX - 1))]).asked(deposit("2", eur(2))).then_rejected(&PaymentRejection::TooMuch);
-        given([credited("1", eur(i64::MAX - 1)), completed()]).asked(deposit("2", eur(2))).then_rejected(&PaymentRejection::TooMuch);
-        given([credited("1", eur(i64::MAX - 1))]).asked(deposit("2", eur(1))).then(credited("2", eur(1))).again().then_nothing();
+    fn is_refused_if_the_account_would_overflow_now_or_after_a_refund() {
+        given([credited("1", eur(i64::MAX - 1))])
+            .asked(deposit("2", eur(2)))
+            .then_rejected(&PaymentRejection::TooMuch);
+        given([credited("1", eur(i64::MAX - 1)), completed()])
+            .asked(deposit("2", eur(2)))
+            .then_rejected(&PaymentRejection::TooMuch);
+        given([credited("1", eur(i64::MAX - 1))])
+            .asked(deposit("2", eur(1)))
+            .then(credited("2", eur(1)))
+            .again()
+            .then_nothing();
     }
 
     #[test]
     fn is_answered_alike_when_it_is_retried() {
         let first = given([]).asked(deposit("1", eur(500))).answer();
-        assert_eq!(given([credited("1", eur(500)), completed()]).asked(deposit("1", eur(500))).answer(), first);
+        assert_eq!(
+            given([credited("1", eur(500)), completed()]).asked(deposit("1", eur(500))).answer(),
+            first
+        );
     }
 }
 
 #[test]
 fn accounts_come_out_alike_in_whatever_order_keys_are_folded() {
-    let (saga, account) = ([completed(), refunded()], [credited("1", eur(i64::MAX - 1)), credited("2", eur(1))]);
-    let orders = [[&saga[0], &saga[1], &account[0], &account[1]], [&account[0], &saga[0], &account[1], &saga[1]]];
+    let (saga, account) =
+        ([completed(), refunded()], [credited("1", eur(i64::MAX - 1)), credited("2", eur(1))]);
+    let orders = [
+        [&saga[0], &saga[1], &account[0], &account[1]],
+        [&account[0], &saga[0], &account[1], &saga[1]],
+    ];
     for events in orders {
         let mut state = Payments::complete();
         events.into_iter().for_each(|event| PaymentService::evolve(&mut state, event));

@@ -1,0 +1,18 @@
+//! The common parts of the HTTP edges of Reel's services: access by token, problems (RFC 9457),
+//! OpenAPI, the bodies and headers of commands, and the server with its limits.
+
+mod access;
+mod extract;
+mod openapi;
+mod prefer;
+mod problem;
+mod server;
+pub mod token_crypto;
+
+pub use access::{Access, Caller, Verifier, authenticate};
+pub use extract::{Body, IdempotencyKey, LARGEST_BODY, Path, Query, TraceParent};
+pub use openapi::{KeyReused, NoAnswer, complete};
+pub use prefer::Prefer;
+pub use problem::Problem;
+pub use server::{ConnectionLimits, TimeLimits, in_time, serve};
+pub use utoipa_axum::router::OpenApiRouter;

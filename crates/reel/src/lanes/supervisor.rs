@@ -1,0 +1,566 @@
+//! The supervisor of a replica's lanes: renews leases, acquires and recovers lanes, hands them
+//! over, and drops those that were lost. docs/states.md has the states of a lane as a diagram.
+//!
+//! One task owns the states. What takes long (recovery, handover) runs in tasks of its own, whose
+//! results come back as [`TaskEvent`]s. A result that carries another token than the lane has now
+//! is about an earlier acquisition, and is ignored.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use sqlx::PgConnection;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::acquire::{Acquisition, recover_until_open};
+use super::handover::hand_over;
+use super::rebalance::{Holdings, rebalance};
+use super::recovery::RecoveryError;
+use crate::admission::Admission;
+use crate::database::DatabaseEpoch;
+use crate::lane::{LaneEvent, LaneState, Lease, OpenLane};
+use crate::model::{Partition, Service};
+use crate::notify;
+use crate::pauses::Pauses;
+use crate::relay::{RelayHandle, RelayLane};
+use crate::replica::Replica;
+use crate::rows::{Stored, panic_message};
+use crate::status::Lanes;
+use crate::step::StepControl;
+use crate::tables::leases::{Member, Renewed, View};
+use crate::tables::{self, LaneRows};
+
+/// Longest interval in which leases are renewed.
+const RENEW_WITHIN: Duration = Duration::from_millis(500);
+/// Interval while something is changing.
+const RENEW_SOON: Duration = Duration::from_millis(50);
+/// Pauses while the database is unreachable.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
+/// Pauses before a lane whose relay stalled is recovered. Each recovery writes a `reel.opened`, so
+/// they get long if its records are refused again and again.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(8));
+/// Time for which a lane must have been open for its next pause to be short again.
+const LONG_OPEN: Duration = Duration::from_secs(10);
+/// Timeout of the database in one renewal.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that a stopping replica waits for a recovery to end.
+const RECOVERY_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the supervisor's own tasks report to it.
+#[derive(Debug)]
+pub(super) enum TaskEvent {
+    /// A lane was acquired and recovered; or it was lost or stopped.
+    Recovered { lease: Lease, result: Result<Box<OpenLane>, RecoveryError> },
+    /// A lane could not be opened yet, and is tried again; for status.
+    Waiting { partition: Partition, token: Uuid, reason: String },
+    /// A lane was handed over, or at least has left the step and the relay.
+    HandedOver { partition: Partition, token: Uuid },
+}
+
+/// A lane as this replica holds it.
+struct HeldLane {
+    /// The lease, made up before the lane is acquired: its token counts once it was.
+    lease: Lease,
+    state: LaneState,
+    /// What it waits for, if that takes long; for status.
+    waiting: Option<String>,
+    /// The pauses before it is recovered again if its relay stalls.
+    pauses: Pauses,
+    /// When it was opened last.
+    opened_at: Instant,
+    /// The task that acquires and recovers it, if there ever was one; it may have ended.
+    recovery: Option<JoinHandle<()>>,
+}
+
+/// Supervises the lanes of one replica.
+pub(crate) struct LaneSupervisor<S: Service> {
+    replica: Arc<Replica<S>>,
+    member: Member,
+    admission: Admission,
+    status: watch::Sender<Lanes>,
+    step: mpsc::UnboundedSender<StepControl>,
+    relay: RelayHandle,
+    tasks: mpsc::UnboundedSender<TaskEvent>,
+    task_inbox: mpsc::UnboundedReceiver<TaskEvent>,
+    lanes: BTreeMap<Partition, HeldLane>,
+    connection: Option<PgConnection>,
+    /// The epoch that the database was in at the last renewal; none before the first.
+    database_epoch: Option<DatabaseEpoch>,
+    pauses: Pauses,
+}
+
+/// What the supervisor receives.
+pub(crate) struct SupervisorInbox {
+    /// From the step and the relay.
+    pub(crate) events: mpsc::UnboundedReceiver<LaneEvent>,
+    /// From other replicas: lanes were given back.
+    pub(crate) lanes_freed: Arc<Notify>,
+}
+
+/// Why the supervisor cannot go on, which ends the process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SupervisorStopped {
+    #[error(
+        "another process runs as instance {0}, and started later: give each replica an instance id \
+         of its own"
+    )]
+    Superseded(String),
+    #[error(
+        "the database was made for {was} partitions, and the topics have {now}: a deployment's \
+         count of partitions cannot change"
+    )]
+    PartitionsChanged { was: i64, now: i32 },
+}
+
+/// Why leases were not renewed.
+enum RenewError {
+    Stopped(SupervisorStopped),
+    Database(sqlx::Error),
+}
+
+impl<S: Service<State: Stored>> LaneSupervisor<S> {
+    pub(crate) fn new(
+        replica: Arc<Replica<S>>,
+        lease: Duration,
+        admission: Admission,
+        status: watch::Sender<Lanes>,
+        step: mpsc::UnboundedSender<StepControl>,
+        relay: RelayHandle,
+    ) -> Self {
+        let instance = replica.instance.clone();
+        let (tasks, task_inbox) = mpsc::unbounded_channel();
+        Self {
+            replica,
+            member: Member { instance, incarnation: Uuid::now_v7(), lease },
+            admission,
+            status,
+            step,
+            relay,
+            tasks,
+            task_inbox,
+            lanes: BTreeMap::new(),
+            connection: None,
+            database_epoch: None,
+            pauses: Pauses::new(RETRY.0, RETRY.1),
+        }
+    }
+
+    /// Supervises the lanes until `stop` is cancelled, and then hands all of them over.
+    ///
+    /// # Errors
+    /// If the process must not go on: see [`SupervisorStopped`].
+    pub(crate) async fn run(
+        mut self,
+        mut inbox: SupervisorInbox,
+        stop: CancellationToken,
+    ) -> Result<(), SupervisorStopped> {
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(event) = inbox.events.recv() => {
+                    self.handle_event(event);
+                    pause = RENEW_SOON;
+                }
+                // A lane that was opened may have been the last: look at once whether all are open.
+                Some(event) = self.task_inbox.recv() => {
+                    pause = if opens(&event) { Duration::ZERO } else { RENEW_SOON };
+                    self.handle_task_event(event);
+                }
+                () = inbox.lanes_freed.notified() => pause = Duration::ZERO,
+                () = tokio::time::sleep(pause) => pause = self.renew_in_time().await?,
+            }
+            while let Ok(event) = inbox.events.try_recv() {
+                self.handle_event(event);
+            }
+            while let Ok(event) = self.task_inbox.try_recv() {
+                self.handle_task_event(event);
+            }
+            self.publish_status();
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Renews within the timeout. Returns the pause before the next renewal.
+    async fn renew_in_time(&mut self) -> Result<Duration, SupervisorStopped> {
+        let renewed = tokio::time::timeout(DATABASE_TIMEOUT, self.renew()).await;
+        match renewed.unwrap_or(Err(RenewError::Database(sqlx::Error::PoolTimedOut))) {
+            Ok(settled) => {
+                self.pauses.reset();
+                let settled_pause = RENEW_WITHIN.min(self.member.lease / 4);
+                Ok(if settled { settled_pause } else { RENEW_SOON })
+            }
+            Err(RenewError::Database(error)) => {
+                self.report_database_error(&error);
+                Ok(self.pauses.next())
+            }
+            Err(RenewError::Stopped(stopped)) => Err(stopped),
+        }
+    }
+
+    /// Renews the leases, drops lanes that were lost, opens or closes admission, and acquires or
+    /// hands over lanes. Returns whether all of that has settled.
+    async fn renew(&mut self) -> Result<bool, RenewError> {
+        // Taken, so that an error or a timeout drops the connection and the next renewal opens
+        // another.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.replica.database.connect().await?,
+        };
+
+        // On the first renewal, and below if the database may have been dropped and created again.
+        if self.database_epoch.is_none() {
+            self.create_lane_rows(&mut connection).await?;
+        }
+
+        let tokens: Vec<Uuid> = self.lanes.values().map(|held| held.lease.token).collect();
+        let view = match self.member.renew(&mut connection, &tokens).await? {
+            Renewed::View(view) => view,
+            Renewed::Superseded => {
+                let instance = self.member.instance.clone();
+                return Err(RenewError::Stopped(SupervisorStopped::Superseded(instance)));
+            }
+        };
+
+        let known = self.database_epoch.replace(view.database_epoch.clone());
+        if known.is_some_and(|known| known != view.database_epoch) {
+            tracing::warn!(
+                event.code = "database.epoch_changed", database.epoch = %view.database_epoch,
+                "the database is in another epoch; all lanes are recovered"
+            );
+            self.create_lane_rows(&mut connection).await?;
+        }
+        self.connection = Some(connection);
+
+        // Drop before acquiring: a lane that was lost may be free, and is acquired under a new
+        // token.
+        self.drop_lost(&view);
+        if view.all_open {
+            self.admission.open();
+        } else {
+            self.admission.close();
+        }
+        Ok(self.rebalance(&view) && view.all_open)
+    }
+
+    /// Creates the rows of all lanes, if they are missing.
+    ///
+    /// # Errors
+    /// If the database was created for another number of partitions.
+    async fn create_lane_rows(&self, connection: &mut PgConnection) -> Result<(), RenewError> {
+        let Replica { inputs, partitions, .. } = &*self.replica;
+        match tables::create_lane_rows(connection, S::NAME, inputs, *partitions).await? {
+            LaneRows::Complete => Ok(()),
+            LaneRows::OtherCount(was) => {
+                let now = partitions.count();
+                Err(RenewError::Stopped(SupervisorStopped::PartitionsChanged { was, now }))
+            }
+        }
+    }
+
+    /// Drops the lanes whose lease is no longer ours. One in another database epoch never is. A
+    /// lane that is still being acquired may have no lease yet, and its recovery notices by itself
+    /// if it was lost.
+    fn drop_lost(&mut self, view: &View) {
+        let lost = |held: &HeldLane| {
+            let acquired = held.state != LaneState::Recovering;
+            held.lease.database_epoch != view.database_epoch
+                || (acquired && !view.held.contains(&held.lease.token))
+        };
+        let lanes = self.lanes.iter().filter(|(_, held)| lost(held));
+        for partition in lanes.map(|(partition, _)| *partition).collect::<Vec<_>>() {
+            self.drop_lane(partition);
+        }
+    }
+
+    /// Begins to acquire the lanes that are free, or to hand one over. Returns whether nothing is
+    /// changing.
+    fn rebalance(&mut self, view: &View) -> bool {
+        let open = self.lanes.iter().filter(|(_, held)| held.state == LaneState::Open);
+        let open: Vec<Partition> = open.map(|(partition, _)| *partition).collect();
+        let all: Vec<Partition> = self.lanes.keys().copied().collect();
+        let holdings = Holdings { me: &self.member.instance, all: &all, open: &open };
+        let change = rebalance(&holdings, &view.owners, &view.live);
+
+        for partition in &change.acquire {
+            let lease = Lease::new(*partition, &view.database_epoch);
+            let acquisition =
+                Acquisition { lease: lease.clone(), acquired: false, pause: Duration::ZERO };
+            let recovery = Some(self.spawn_recovery(acquisition));
+            let held = HeldLane { recovery, ..HeldLane::new(lease, LaneState::Recovering) };
+            self.lanes.insert(*partition, held);
+        }
+
+        // One lane at a time: the others see it free before the next one leaves.
+        let leaving = self.lanes.values().any(|held| held.state == LaneState::Leaving);
+        if let Some(partition) = change.hand_over.filter(|_| !leaving) {
+            self.hand_over(partition);
+        }
+
+        let recovering = self.lanes.values().any(|held| held.state == LaneState::Recovering);
+        change.is_none() && !leaving && !recovering
+    }
+
+    /// Handles what the step or the relay reports.
+    fn handle_event(&mut self, event: LaneEvent) {
+        match event {
+            LaneEvent::Lost { partition, token } => {
+                if self.holds(partition, token) {
+                    tracing::warn!(
+                        event.code = "lane.lost", %partition, "lane lost to another replica"
+                    );
+                    self.drop_lane(partition);
+                }
+            }
+            LaneEvent::PublishFailed { partition, token, reason } => {
+                self.reopen(partition, token, reason);
+            }
+            // Every event has the leases renewed soon, and that looks whether all lanes are open.
+            LaneEvent::RenewSoon => {}
+            LaneEvent::InputsBroken => self.recover_all(),
+        }
+    }
+
+    /// Handles what a recovery or a handover reports.
+    fn handle_task_event(&mut self, event: TaskEvent) {
+        match event {
+            TaskEvent::Recovered { lease, result } => self.recovered(&lease, result),
+            TaskEvent::Waiting { partition, token, reason } => {
+                let held = self.lanes.get_mut(&partition);
+                if let Some(held) = held.filter(|held| held.lease.token == token) {
+                    held.waiting = Some(reason);
+                }
+            }
+            TaskEvent::HandedOver { partition, token } => {
+                if self.holds(partition, token) {
+                    self.lanes.remove(&partition);
+                }
+            }
+        }
+    }
+
+    /// Drops all lanes, so that they are acquired and recovered again, which checks that their
+    /// topics still hold what was read of them. If many partitions break together, the first report
+    /// drops all lanes, and the others find none.
+    fn recover_all(&mut self) {
+        let works = |held: &HeldLane| matches!(held.state, LaneState::Open | LaneState::Reopening);
+        let working = self.lanes.iter().filter(|(_, held)| works(held));
+        let working: Vec<Partition> = working.map(|(partition, _)| *partition).collect();
+        if !working.is_empty() {
+            tracing::error!(
+                event.code = "input.broken",
+                "an input lacks what is to be read next: it was truncated, recreated or deleted; \
+                 its lanes are checked"
+            );
+        }
+        for partition in working {
+            self.drop_lane(partition);
+        }
+    }
+
+    /// Recovers a lane whose relay stalled, after a pause. The step goes on: what it commits waits
+    /// in the outbox.
+    fn reopen(&mut self, partition: Partition, token: Uuid, reason: String) {
+        // While it is being recovered already, or leaving, there is nothing more to do.
+        let held = self.lanes.get_mut(&partition);
+        let open =
+            |held: &&mut HeldLane| held.lease.token == token && held.state == LaneState::Open;
+        let Some(held) = held.filter(open) else { return };
+        if held.opened_at.elapsed() > LONG_OPEN {
+            held.pauses.reset();
+        }
+
+        (held.state, held.waiting) = (LaneState::Reopening, Some(reason));
+        let (lease, pause) = (held.lease.clone(), held.pauses.next());
+        let recovery = self.spawn_recovery(Acquisition { lease, acquired: true, pause });
+        if let Some(held) = self.lanes.get_mut(&partition) {
+            held.recovery = Some(recovery);
+        }
+    }
+
+    /// Takes the result of a recovery: has the relay and the step work on the lane, or drops it.
+    fn recovered(&mut self, lease: &Lease, result: Result<Box<OpenLane>, RecoveryError>) {
+        // The lane may have been dropped meanwhile, and perhaps acquired again: then this result is
+        // void.
+        let partition = lease.partition;
+        let held = self.lanes.get_mut(&partition);
+        let Some(held) = held.filter(|held| held.lease.token == lease.token) else { return };
+
+        match result {
+            Ok(_) if held.state == LaneState::Leaving => {}
+            Ok(lane) => {
+                let OpenLane { epoch, next_sequence, .. } = *lane;
+                self.relay.join(RelayLane { lease: lane.lease.clone(), epoch, next_sequence });
+                // After the relay, so that it is there for what the step commits. In `Reopening`
+                // the step has never stopped, and its positions are ahead of those that recovery
+                // has read.
+                if held.state == LaneState::Recovering {
+                    tracing::info!(event.code = "lane.opened", %partition, epoch, "lane opened");
+                    let _ = self.step.send(StepControl::Join(*lane));
+                }
+                held.state = LaneState::Open;
+                (held.opened_at, held.waiting) = (Instant::now(), None);
+            }
+            Err(RecoveryError::Stopped(reason)) => {
+                tracing::error!(
+                    event.code = "lane.stopped", %partition, reason,
+                    "lane stopped: an operator has to look"
+                );
+                // Held on to, and its lease renewed, so that no other replica meets the same loss.
+                self.drop_lane(partition);
+                let stopped = HeldLane::new(lease.clone(), LaneState::Stopped(reason));
+                self.lanes.insert(partition, stopped);
+            }
+            // Lost: no other error ends the task.
+            Err(_) => self.drop_lane(partition),
+        }
+    }
+
+    /// Whether this replica holds the lane under this token.
+    fn holds(&self, partition: Partition, token: Uuid) -> bool {
+        self.lanes.get(&partition).is_some_and(|held| held.lease.token == token)
+    }
+
+    /// Drops a lane without handing it over: ends its recovery, and takes it out of the step and
+    /// the relay without waiting for either. Its writes are fenced.
+    fn drop_lane(&mut self, partition: Partition) {
+        let Some(held) = self.lanes.remove(&partition) else { return };
+        if let Some(recovery) = held.recovery {
+            recovery.abort();
+        }
+        let token = held.lease.token;
+        let (done, _) = oneshot::channel();
+        let _ = self.step.send(StepControl::Leave { partition, token, done });
+        drop(self.relay.leave(partition, token, false));
+    }
+
+    /// Starts the task that acquires a lane, unless it is ours already, and recovers it. If it
+    /// panics, as a service's function may, the lane stops.
+    fn spawn_recovery(&self, acquisition: Acquisition) -> JoinHandle<()> {
+        let (replica, member) = (self.replica.clone(), self.member.clone());
+        let tasks = self.tasks.clone();
+        tokio::spawn(async move {
+            let lease = acquisition.lease.clone();
+            let recovery = recover_until_open(&replica, &member, &tasks, acquisition);
+            let result = AssertUnwindSafe(recovery).catch_unwind().await;
+            let result = result.unwrap_or_else(|panic| {
+                let reason = format!("panicked: {}", panic_message(panic.as_ref()));
+                Err(RecoveryError::Stopped(reason))
+            });
+            let _ = tasks.send(TaskEvent::Recovered { lease, result });
+        })
+    }
+
+    /// Starts to hand a lane over.
+    fn hand_over(&mut self, partition: Partition) {
+        let held = self.lanes.get_mut(&partition);
+        let Some(held) = held.filter(|held| held.state == LaneState::Open) else { return };
+        held.state = LaneState::Leaving;
+        let lease = held.lease.clone();
+        tracing::info!(event.code = "lane.leaving", %partition, "handing the lane over");
+
+        let (step, relay) = (self.step.clone(), self.relay.clone());
+        let (replica, tasks) = (self.replica.clone(), self.tasks.clone());
+        tokio::spawn(async move {
+            hand_over(&replica, &step, &relay, &lease).await;
+            let Lease { partition, token, .. } = lease;
+            let _ = tasks.send(TaskEvent::HandedOver { partition, token });
+        });
+    }
+
+    /// Hands all lanes over, side by side, and leaves the live replicas.
+    async fn stop(&mut self) {
+        let leaving = std::mem::take(&mut self.lanes).into_values().map(|held| {
+            let (step, relay, replica) = (&self.step, &self.relay, &self.replica);
+            async move {
+                // Only when an acquisition has ended can its lease be released, and so it is waited
+                // for. In `Reopening` the lease is ours already, and the task may be in a long
+                // pause.
+                if let Some(mut recovery) = held.recovery {
+                    let ended = held.state != LaneState::Reopening
+                        && tokio::time::timeout(RECOVERY_WITHIN, &mut recovery).await.is_ok();
+                    if !ended {
+                        recovery.abort();
+                    }
+                }
+                hand_over(replica, step, relay, &held.lease).await;
+            }
+        });
+        futures_util::future::join_all(leaving).await;
+
+        let left = async {
+            let mut connection = self.replica.database.connect().await?;
+            self.member.leave(&mut connection).await?;
+            notify::lanes_freed(&mut connection).await
+        };
+        if let Err(error) = left.await {
+            tracing::debug!(error = %error, "the lease runs out by itself");
+        }
+    }
+
+    /// Reports that the database cannot be asked, once an outage, and suspends admission: what is
+    /// in progress goes on under its own fences.
+    fn report_database_error(&self, error: &sqlx::Error) {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        // No such table, schema or function.
+        let missing = matches!(code.as_deref(), Some("42P01" | "3F000" | "42883"));
+        if self.admission.closed().is_none() || self.database_epoch.is_none() {
+            if missing {
+                tracing::error!(
+                    event.code = "database.not_migrated",
+                    "the database has no tables yet: run `{} migrate`, or start with --migrate",
+                    S::NAME
+                );
+            } else {
+                tracing::warn!(
+                    event.code = "database.unreachable", error = %error,
+                    "leases cannot be renewed: the database does not answer"
+                );
+            }
+        }
+        self.admission.suspend(if missing {
+            "its database has no tables yet"
+        } else {
+            "the database does not answer"
+        });
+    }
+
+    /// Publishes the states of the lanes, for health and the projectors.
+    fn publish_status(&self) {
+        let lanes = || self.lanes.iter();
+        let states = lanes().map(|(partition, held)| (partition.0, held.state.clone())).collect();
+        let waiting =
+            lanes().filter_map(|(partition, held)| Some((partition.0, held.waiting.clone()?)));
+        let lanes = Lanes { states, waiting: waiting.collect() };
+        self.status.send_if_modified(|published| {
+            let changed = *published != lanes;
+            *published = lanes;
+            changed
+        });
+    }
+}
+
+/// Whether the event says that a lane was opened.
+fn opens(event: &TaskEvent) -> bool {
+    matches!(event, TaskEvent::Recovered { result: Ok(_), .. })
+}
+
+impl HeldLane {
+    fn new(lease: Lease, state: LaneState) -> Self {
+        let pauses = Pauses::new(REOPEN.0, REOPEN.1);
+        let opened_at = Instant::now();
+        Self { lease, state, waiting: None, pauses, opened_at, recovery: None }
+    }
+}
+
+impl From<sqlx::Error> for RenewError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}

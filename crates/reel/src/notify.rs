@@ -1,0 +1,107 @@
+//! LISTEN and NOTIFY between replicas: a relay is woken when another replica committed rows for its
+//! lanes, a supervisor when lanes were given back. Both may be lost; both poll behind it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::{Notify, mpsc};
+
+use crate::database::Database;
+use crate::model::Partition;
+use crate::pauses::Pauses;
+
+const CHANNEL: &str = "reel_outbox";
+/// Payload that says that lanes are free. Any other is a list of partitions with new rows.
+const LANES_FREED: &str = "freed";
+/// Window in which the partitions of several commits share a notification.
+const COALESCE: Duration = Duration::from_millis(2);
+/// Pauses before LISTEN is tried again.
+const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Notifies other replicas that lanes were given back, or that this one has left.
+pub(crate) async fn lanes_freed(connection: &mut PgConnection) -> sqlx::Result<()> {
+    notify(connection, LANES_FREED).await
+}
+
+/// Notifies other replicas of new rows for their lanes, on a connection of its own and never in a
+/// business transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Notifier {
+    partitions: mpsc::UnboundedSender<Partition>,
+}
+
+impl Notifier {
+    /// Starts the task that notifies. It ends with the last handle.
+    pub(crate) fn start(database: Database) -> Self {
+        let (partitions, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(run(database, inbox));
+        Self { partitions }
+    }
+
+    pub(crate) fn new_rows(&self, partitions: impl Iterator<Item = Partition>) {
+        for partition in partitions {
+            let _ = self.partitions.send(partition);
+        }
+    }
+}
+
+async fn run(database: Database, mut inbox: mpsc::UnboundedReceiver<Partition>) {
+    let mut connection: Option<PgConnection> = None;
+    while let Some(first) = inbox.recv().await {
+        tokio::time::sleep(COALESCE).await;
+        let mut partitions = BTreeSet::from([first]);
+        while let Ok(partition) = inbox.try_recv() {
+            partitions.insert(partition);
+        }
+
+        let payload = partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        if connection.is_none() {
+            connection = database.connect().await.ok();
+        }
+        let Some(open) = &mut connection else { continue };
+        if notify(open, &payload).await.is_err() {
+            connection = None;
+        }
+    }
+}
+
+async fn notify(connection: &mut PgConnection, payload: &str) -> sqlx::Result<()> {
+    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(connection).await?;
+    Ok(())
+}
+
+/// Listens, and passes on what other replicas notify: new rows to the relay, free lanes to the
+/// supervisor. Ends when the relay does.
+pub(crate) async fn listen(
+    pool: PgPool,
+    new_rows: mpsc::Sender<Vec<Partition>>,
+    lanes_freed: Arc<Notify>,
+) {
+    let mut pauses = Pauses::new(LISTEN_AGAIN.0, LISTEN_AGAIN.1);
+    while !new_rows.is_closed() {
+        let listening = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(CHANNEL).await?;
+            pauses.reset();
+            while let Some(notification) = listener.try_recv().await? {
+                let payload = notification.payload();
+                if payload == LANES_FREED {
+                    lanes_freed.notify_one();
+                    continue;
+                }
+                let partitions = payload.split(',').filter_map(|text| text.parse().ok());
+                if new_rows.send(partitions.map(Partition).collect()).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<_, sqlx::Error>(())
+        };
+        if let Err(error) = listening.await {
+            tracing::debug!(error = %error, "LISTEN failed; the relay polls");
+        }
+        tokio::time::sleep(pauses.next()).await;
+    }
+}

@@ -1,0 +1,305 @@
+//! A lane as the relay works on it: what is pending in memory, what was sent, and how far it was
+//! acked. docs/states.md has the states of [`NextRows`] and [`Sending`] as diagrams.
+//!
+//! The sequences of a lane, in order: acked and in the cursor, up to `written`; handed to the
+//! producer, up to `next_send`; pending in memory, up to [`Lane::next_row`]; only in the table.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::publisher::Acks;
+use crate::lane::Lease;
+use crate::tables::outbox::OutboxEvent;
+
+/// Most rows of one lane in memory that were not sent yet. When half of them are left, more are
+/// read.
+const PENDING_ROWS: usize = 4_000;
+/// Unanswered records of a partition from which on no more are handed over. While there are so
+/// many, librdkafka's idempotent producer sends no further request for the partition
+/// (<https://github.com/confluentinc/librdkafka/pull/4989>), and its thread spins on a core if it
+/// holds more. So the next burst waits, and then goes as one request.
+const IN_FLIGHT: u64 = 5;
+/// Most bytes handed over at once: one request of up to a megabyte takes them.
+const BURST_BYTES: usize = 512 * 1024;
+
+/// A lane that was opened, and where its relay begins.
+#[derive(Debug, Clone)]
+pub(crate) struct RelayLane {
+    pub(crate) lease: Lease,
+    /// The log epoch.
+    pub(crate) epoch: i64,
+    /// The sequence that is sent first.
+    pub(crate) next_sequence: i64,
+}
+
+/// A lane that the relay works on, for one log epoch. Recovery replaces it.
+pub(super) struct Lane {
+    pub(super) lease: Lease,
+    /// The log epoch under which its records are sent.
+    pub(super) epoch: i64,
+    pub(super) acks: Arc<Acks>,
+    /// The next sequence in the cursor: everything before it is known to be published.
+    pub(super) written: i64,
+    /// The sequence that is sent next.
+    next_send: i64,
+    /// The number of records handed to the producer, to compare with those answered.
+    sent: u64,
+    /// Rows in memory, from `next_send` on.
+    pending: VecDeque<OutboxEvent>,
+    next_rows: NextRows,
+    sending: Sending,
+}
+
+/// Where the rows behind those in memory come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextRows {
+    /// Everything in the table is in memory or sent; the step hands further rows over as it commits
+    /// them.
+    Memory,
+    /// The table may hold rows that are not in memory, so it is read next.
+    Table,
+}
+
+/// Whether the lane sends.
+#[derive(Debug)]
+enum Sending {
+    Active,
+    /// A record failed, and later ones may have been taken. Nothing more is sent in this epoch;
+    /// recovery begins another one, with a new [`Lane`].
+    Stalled,
+    /// The lane is being handed over: it sends what is committed, but not for longer than `until`.
+    Draining {
+        done: oneshot::Sender<()>,
+        until: Instant,
+    },
+    /// A record failed while the lane drained: it leaves at once, and its next owner recovers it.
+    Abandoned {
+        done: oneshot::Sender<()>,
+    },
+}
+
+impl Lane {
+    /// A lane that was just opened.
+    pub(super) fn new(RelayLane { lease, epoch, next_sequence }: RelayLane) -> Self {
+        Self {
+            lease,
+            epoch,
+            acks: Arc::new(Acks::new(next_sequence, epoch)),
+            written: next_sequence,
+            next_send: next_sequence,
+            sent: 0,
+            pending: VecDeque::new(),
+            next_rows: NextRows::Table,
+            sending: Sending::Active,
+        }
+    }
+
+    /// Takes a row that was just committed, if it follows on what is in memory. If rows in between
+    /// are missing (another replica committed them), it is left to the table. One that is known
+    /// already is ignored.
+    pub(super) fn take(&mut self, row: OutboxEvent) {
+        let next = self.next_row();
+        let has_room = self.pending.len() < PENDING_ROWS;
+        if row.sequence == next && self.next_rows == NextRows::Memory && has_room {
+            self.pending.push_back(row);
+        } else if row.sequence >= next {
+            self.next_rows = NextRows::Table;
+        }
+    }
+
+    /// Has the table read next.
+    pub(super) fn look_in_table(&mut self) {
+        self.next_rows = NextRows::Table;
+    }
+
+    /// The sequence from which the table is to be read; `None` if nothing is wanted from it now.
+    pub(super) fn wants_rows(&self) -> Option<i64> {
+        let wants = self.next_rows == NextRows::Table && self.pending.len() < PENDING_ROWS / 2;
+        (wants && self.sends()).then(|| self.next_row())
+    }
+
+    /// Takes rows that were read from the table; `complete` if it had no more. Rows committed
+    /// meanwhile are still in the channel, and follow on.
+    pub(super) fn read(&mut self, rows: Vec<OutboxEvent>, complete: bool) {
+        self.pending.extend(rows);
+        self.next_rows = if complete { NextRows::Memory } else { NextRows::Table };
+    }
+
+    /// The number of pending rows that may be handed over now: what one request takes, or none
+    /// while [`IN_FLIGHT`] records are unanswered.
+    pub(super) fn burst(&self) -> usize {
+        if !self.sends() || self.sent - self.acks.get().answered >= IN_FLIGHT {
+            return 0;
+        }
+        let mut bytes = 0;
+        let fits = |row: &&OutboxEvent| {
+            let before = bytes;
+            bytes += row.payload.len();
+            before < BURST_BYTES
+        };
+        self.pending.iter().take_while(fits).count()
+    }
+
+    /// The row that is sent next.
+    pub(super) fn next(&self) -> Option<&OutboxEvent> {
+        self.pending.front()
+    }
+
+    /// The next row was handed to the producer.
+    pub(super) fn sent_next(&mut self) {
+        if let Some(row) = self.pending.pop_front() {
+            self.next_send = row.sequence + 1;
+            self.sent += 1;
+        }
+    }
+
+    /// A record failed: nothing more is sent. Returns whether the lane was sending until now.
+    pub(super) fn stall(&mut self) -> bool {
+        let stalls = self.sends();
+        self.sending = match std::mem::replace(&mut self.sending, Sending::Stalled) {
+            Sending::Active | Sending::Stalled => Sending::Stalled,
+            Sending::Draining { done, .. } | Sending::Abandoned { done } => {
+                Sending::Abandoned { done }
+            }
+        };
+        stalls
+    }
+
+    /// Begins to leave: sends what is committed first, unless a record has failed. Hands `done`
+    /// back if the lane leaves at once.
+    pub(super) fn drain(
+        &mut self,
+        done: oneshot::Sender<()>,
+        until: Instant,
+    ) -> Option<oneshot::Sender<()>> {
+        if !self.sends() {
+            return Some(done);
+        }
+        // What other replicas have committed is drained too, although no notification may have
+        // come.
+        self.next_rows = NextRows::Table;
+        self.sending = Sending::Draining { done, until };
+        None
+    }
+
+    /// Whether the lane may leave: all that is committed is in the cursor, or time is up, or a
+    /// record has failed.
+    pub(super) fn has_left(&self, now: Instant) -> bool {
+        match &self.sending {
+            Sending::Active | Sending::Stalled => false,
+            Sending::Draining { until, .. } => self.is_drained() || *until <= now,
+            Sending::Abandoned { .. } => true,
+        }
+    }
+
+    /// Reports that the lane has left, if somebody waits for that.
+    pub(super) fn left(self) {
+        if let Sending::Draining { done, .. } | Sending::Abandoned { done } = self.sending {
+            let _ = done.send(());
+        }
+    }
+
+    /// Whether the lane sends. If not, its cursor stays where it is, too.
+    pub(super) fn sends(&self) -> bool {
+        matches!(self.sending, Sending::Active | Sending::Draining { .. })
+    }
+
+    /// Whether a turn is due soon, rather than at the next poll.
+    pub(super) fn is_busy(&self) -> bool {
+        let leaves = !matches!(self.sending, Sending::Active | Sending::Stalled);
+        leaves || !self.is_drained()
+    }
+
+    /// Whether everything that is known to be committed was sent, acked and written to the cursor.
+    fn is_drained(&self) -> bool {
+        let no_rows = self.next_rows == NextRows::Memory && self.pending.is_empty();
+        no_rows && self.written == self.next_send
+    }
+
+    /// The sequence of the first row that is not in memory.
+    fn next_row(&self) -> i64 {
+        self.pending.back().map_or(self.next_send, |row| row.sequence + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::database::DatabaseEpoch;
+    use crate::model::Partition;
+    use crate::wire::Envelope;
+
+    fn lane() -> Lane {
+        let lease = Lease::new(Partition(0), &DatabaseEpoch::new("run".into()));
+        Lane::new(RelayLane { lease, epoch: 0, next_sequence: 7 })
+    }
+
+    fn row(sequence: i64) -> OutboxEvent {
+        let (key, payload, envelope) = ("k".into(), vec![0], Envelope::default());
+        OutboxEvent { partition: Partition(0), sequence, key, payload, envelope }
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn rows_from_memory_are_taken_only_once_the_table_was_read_and_only_if_they_follow_on() {
+        let mut lane = lane();
+        assert_eq!(lane.wants_rows(), Some(7), "what was committed before is in the table");
+        lane.take(row(8));
+        assert_eq!(lane.burst(), 0);
+
+        lane.read(vec![row(7), row(8)], true);
+        lane.take(row(9));
+        assert_eq!((lane.burst(), lane.wants_rows()), (3, None));
+        lane.take(row(11));
+        assert_eq!((lane.burst(), lane.wants_rows()), (3, Some(10)), "10 must be in the table");
+        lane.take(row(8));
+        assert_eq!(lane.burst(), 3, "it is there already");
+    }
+
+    #[test]
+    fn a_stalled_lane_sends_nothing_and_leaves_at_once() {
+        let mut lane = lane();
+        lane.read(vec![row(7)], true);
+        assert!(lane.stall());
+        assert!(!lane.stall(), "it is reported once");
+        assert_eq!((lane.burst(), lane.sends()), (0, false));
+        let (done, _left) = oneshot::channel();
+        assert!(lane.drain(done, later()).is_some());
+    }
+
+    #[test]
+    fn a_draining_lane_leaves_when_all_is_sent_and_its_cursor_written() {
+        let mut lane = lane();
+        let (done, _left) = oneshot::channel();
+        assert!(lane.drain(done, later()).is_none());
+        assert_eq!(lane.wants_rows(), Some(7), "the table is read a last time");
+        lane.read(vec![row(7)], true);
+        assert!(!lane.has_left(Instant::now()));
+        lane.sent_next();
+        assert!(!lane.has_left(Instant::now()), "it is not acked");
+        lane.written = 8;
+        assert!(lane.has_left(Instant::now()));
+    }
+
+    #[test]
+    fn a_draining_lane_leaves_when_time_is_up_or_a_record_fails() {
+        for fails in [false, true] {
+            let mut lane = lane();
+            let (done, mut left) = oneshot::channel();
+            let until = if fails { later() } else { Instant::now() };
+            assert!(lane.drain(done, until).is_none());
+            assert_eq!(lane.stall() && fails, fails);
+            assert!(lane.has_left(Instant::now()));
+            lane.left();
+            assert!(left.try_recv().is_ok(), "who waits is told");
+        }
+    }
+}

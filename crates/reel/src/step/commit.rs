@@ -1,0 +1,346 @@
+//! Brings a batch to its end: commits it whole, without lanes that were lost, or in parts; and
+//! decides what becomes of the parts that cannot be committed now.
+//!
+//! Nothing is skipped: inputs go back to the front of their lanes, clients are asked to send their
+//! commands again, deadlines are found by a later poll, and after an unknown commit the positions
+//! in the database show what was done.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::gather::{DATABASE_TIMEOUT, LastCommit, Outputs, StepLoop, StepStopped};
+use super::transaction::{self, Committed, RunOptions, StepError};
+use super::work::WorkItem;
+use crate::admission::CommandError;
+use crate::failpoints;
+use crate::lane::{LaneEvent, Lease};
+use crate::log::Position;
+use crate::model::{Partition, Service};
+use crate::pauses::Pauses;
+use crate::rows::Stored;
+use crate::tables::{dead_letters, positions};
+
+/// Conflicts of one batch, all of its parts together, above which it is put back.
+const MAX_CONFLICTS: u32 = 20;
+/// Pauses after a conflict, before the part is run again.
+const CONFLICT_PAUSES: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
+/// Time for which a lane or a deadline waits before it tries a locked row again.
+const LOCKED_PAUSE: Duration = Duration::from_millis(250);
+
+/// A part of a batch: what one transaction runs.
+struct Part<S: Service> {
+    items: Vec<WorkItem<S>>,
+    /// If its one message cannot be stored: the reason. It is set when halving has found the
+    /// message.
+    poison: Option<String>,
+}
+
+/// What is left of a batch: a stack, whose top is the part that comes first in the order of
+/// messages.
+struct Parts<S: Service> {
+    parts: Vec<Part<S>>,
+    conflicts: u32,
+    pauses: Pauses,
+}
+
+/// What the database has of the lanes that are still ours.
+struct Reloaded {
+    positions: Vec<(Partition, String, Position)>,
+    parked: Vec<(Partition, String)>,
+}
+
+impl<S: Service<State: Stored>> StepLoop<S> {
+    /// Runs a batch until each of its items is committed or put back.
+    ///
+    /// # Errors
+    /// If a programming error stops the step.
+    pub(super) async fn commit(&mut self, batch: Vec<WorkItem<S>>) -> Result<(), StepStopped> {
+        let mut rest = Parts::of(batch);
+        while let Some(part) = rest.next() {
+            let options = RunOptions {
+                poison: part.poison.as_deref(),
+                impatient: self.database.patience.is_impatient(),
+                partitions: self.replica.partitions,
+                max_event_bytes: self.limits.event_bytes,
+            };
+            let connection = &mut self.database.connection;
+            match transaction::run(connection, &self.lanes, &part.items, options).await {
+                Ok(committed) => {
+                    failpoints::reached(failpoints::STEP_AFTER_COMMIT);
+                    self.committed(part.items, committed);
+                }
+                Err(error) => self.failed(error, part, &mut rest).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// After the commit: records the positions, wakes the relays, answers commands.
+    fn committed(&mut self, items: Vec<WorkItem<S>>, committed: Committed<S>) {
+        let Committed { answers, events, moved, parked } = committed;
+        self.lanes.committed(moved, parked);
+
+        // Our relay gets its rows in memory. A command may also have written to a lane of another
+        // replica, whose relay is notified and reads the table.
+        let is_mine = |partition| self.lanes.get(partition).is_some();
+        let (mine, others): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|event| is_mine(event.partition));
+        let Outputs { relay, notifier, .. } = &self.outputs;
+        if !mine.is_empty() {
+            relay.committed(mine);
+        }
+        if !others.is_empty() {
+            notifier.new_rows(others.into_iter().map(|event| event.partition));
+        }
+
+        let mut answers: HashMap<usize, _> = answers.into_iter().collect();
+        for (place, item) in items.into_iter().enumerate() {
+            if let (WorkItem::Command(queued), Some(answer)) = (item, answers.remove(&place)) {
+                failpoints::reached(failpoints::COMMAND_COMMITTED);
+                let _ = queued.reply.send(answer);
+            }
+        }
+    }
+
+    /// Decides what becomes of a part that was not committed, and of what is left behind it.
+    async fn failed(
+        &mut self,
+        error: StepError,
+        part: Part<S>,
+        rest: &mut Parts<S>,
+    ) -> Result<(), StepStopped> {
+        match error {
+            // Run it again as it was: the other transaction has ended by now, or soon will have.
+            StepError::Conflict => {
+                tokio::time::sleep(rest.pauses.next()).await;
+                rest.conflicts += 1;
+                if rest.conflicts > MAX_CONFLICTS {
+                    tracing::warn!(
+                        event.code = "step.conflicts",
+                        conflicts = rest.conflicts,
+                        "a batch conflicts with other transactions again and again"
+                    );
+                    self.put_back(rest.drain(part), "other transactions are in the way");
+                } else {
+                    rest.push(part);
+                }
+            }
+            // Run it again without the lanes that were lost. Their next owner reads the rest again.
+            StepError::Fenced(lost) => {
+                for partition in &lost {
+                    self.lose(*partition);
+                }
+                let ours =
+                    |item: &WorkItem<S>| item.lane().is_none_or(|lane| !lost.contains(&lane));
+                let items = part.items.into_iter().filter(ours).collect();
+                rest.push(Part { items, poison: part.poison });
+            }
+            // The message was found, and not even its dead letter can be stored. To go on would
+            // skip it.
+            StepError::Poison(reason) if part.poison.is_some() => {
+                self.put_back(rest.drain(part), "it stops");
+                let reason = format!("not even the dead letter can be stored: {reason}");
+                return Err(StepStopped(reason));
+            }
+            // The error does not name the message, so it is found by halving; the others commit.
+            StepError::Poison(reason) => match halve(part.items) {
+                Halves::Two(first, second) => rest.push_both(first, second),
+                Halves::One(items) => rest.push(Part { items, poison: Some(reason) }),
+            },
+            // Likewise, so that only the lane of the message that needs the row waits for it.
+            // Searching costs a lock timeout for each half with that message, hence the loss of
+            // patience.
+            StepError::Locked => {
+                self.database.patience.lose();
+                match halve(part.items) {
+                    Halves::Two(first, second) => rest.push_both(first, second),
+                    Halves::One(items) => self.wait_for_row(items, rest),
+                }
+            }
+            // The database is in another epoch than we knew, and has lanes that were not recovered
+            // yet.
+            StepError::Closed => {
+                self.admission.close();
+                let _ = self.outputs.events.send(LaneEvent::RenewSoon);
+                self.put_back(rest.drain(part), "its lanes are not open yet");
+            }
+            // Commit unknown. What is put back is checked against the reloaded positions before it
+            // runs again.
+            StepError::Lost(error) => {
+                // Reported once an outage.
+                if self.database.last_commit == LastCommit::Known {
+                    tracing::warn!(
+                        event.code = "step.database_lost", error = %error,
+                        "the database does not answer; the step waits"
+                    );
+                }
+                self.database.last_commit = LastCommit::Unknown;
+                self.admission.close_because("the database does not answer");
+                self.put_back(rest.drain(part), "the database does not answer");
+                tokio::time::sleep(self.database.pauses.next()).await;
+            }
+            StepError::Broken(reason) => {
+                tracing::error!(
+                    event.code = "step.broken",
+                    reason,
+                    "a programming error stops the step; nothing of this batch was stored"
+                );
+                self.put_back(rest.drain(part), "it stops");
+                return Err(StepStopped(reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the one message wait for its row, and with it whatever follows in its lane, because a
+    /// lane keeps its order. The other lanes of the batch go on.
+    fn wait_for_row(&mut self, items: Vec<WorkItem<S>>, rest: &mut Parts<S>) {
+        let until = Instant::now() + LOCKED_PAUSE;
+        for due in items.iter().filter_map(WorkItem::due) {
+            self.deadlines.hold_back(due, until);
+        }
+
+        let waiting: HashSet<Partition> = items.iter().filter_map(WorkItem::lane).collect();
+        for partition in &waiting {
+            if let Some(lane) = self.lanes.get_mut(*partition) {
+                lane.set_flow(|flow| flow.wait_for_row(until));
+            }
+        }
+        let behind = rest.take_lanes(&waiting);
+        self.put_back(items.into_iter().chain(behind).collect(), "a row that it needs is locked");
+    }
+
+    /// Puts inputs back at the front of their lanes and refuses commands, whose clients try again.
+    /// Deadlines are dropped: they are still in the table, and a later poll finds them.
+    fn put_back(&mut self, items: Vec<WorkItem<S>>, reason: &str) {
+        let (of_lanes, others): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| item.lane().is_some());
+        self.lanes.put_back(of_lanes);
+        for item in others {
+            if let WorkItem::Command(queued) = item {
+                let _ = queued.reply.send(Err(CommandError::Closed(reason.to_owned())));
+            }
+        }
+    }
+
+    /// Reloads the positions after an unknown commit: what they show as done leaves the queues, and
+    /// the rest runs again. Returns false if the database is still unreachable.
+    pub(super) async fn reload_positions(&mut self) -> bool {
+        let reload = tokio::time::timeout(DATABASE_TIMEOUT, self.read_positions()).await;
+        let Reloaded { positions, parked } = match reload {
+            Ok(Ok(reloaded)) => reloaded,
+            failed => {
+                let error = failed.map_or(sqlx::Error::PoolTimedOut, |read| {
+                    read.err().unwrap_or(sqlx::Error::PoolTimedOut)
+                });
+                self.database.connection.lose();
+                tracing::debug!(error = %error, "the database does not answer yet");
+                tokio::time::sleep(self.database.pauses.next()).await;
+                return false;
+            }
+        };
+
+        // A lane without a position under our token and database epoch is no longer ours.
+        let ours: HashSet<Partition> = positions.iter().map(|(partition, ..)| *partition).collect();
+        for (partition, topic, position) in positions {
+            self.lanes.resume(partition, &topic, position);
+        }
+        self.lanes.park(parked);
+        for Lease { partition, token, .. } in self.lanes.remove_others(&ours) {
+            self.lanes.unassign(partition);
+            let _ = self.outputs.events.send(LaneEvent::Lost { partition, token });
+        }
+
+        // Admission was closed with the outage. The event has the supervisor look at the lanes
+        // soon, and open it again.
+        let lanes = self.lanes.count();
+        tracing::info!(event.code = "step.database_back", lanes, "the database answers again");
+        self.database.last_commit = LastCommit::Known;
+        self.database.pauses.reset();
+        let _ = self.outputs.events.send(LaneEvent::RenewSoon);
+        true
+    }
+
+    /// Reads the positions of the lanes that are still ours, and their parked keys, because the
+    /// unknown commit may have parked some.
+    async fn read_positions(&mut self) -> sqlx::Result<Reloaded> {
+        let leases = self.lanes.leases();
+        let lanes: Vec<i32> = leases.iter().map(|lease| lease.partition.0).collect();
+        let connection = self.database.connection.get().await?;
+        let parked = dead_letters::parked_in(connection, &lanes).await?;
+        let parked = parked.into_iter().map(|(lane, key)| (Partition(lane), key)).collect();
+        let positions = positions::read_all(connection, S::NAME, &leases).await?;
+        Ok(Reloaded { positions, parked })
+    }
+
+    /// Takes a lane that was lost out of the loop, and reports it.
+    fn lose(&mut self, partition: Partition) {
+        if let Some(Lease { token, .. }) = self.lanes.remove(partition) {
+            let _ = self.outputs.events.send(LaneEvent::Lost { partition, token });
+        }
+    }
+}
+
+impl<S: Service> Parts<S> {
+    /// A batch as one part.
+    fn of(items: Vec<WorkItem<S>>) -> Self {
+        let pauses = Pauses::new(CONFLICT_PAUSES.0, CONFLICT_PAUSES.1);
+        Self { parts: vec![Part { items, poison: None }], conflicts: 0, pauses }
+    }
+
+    /// Takes the next part that has items.
+    fn next(&mut self) -> Option<Part<S>> {
+        std::iter::from_fn(|| self.parts.pop()).find(|part| !part.items.is_empty())
+    }
+
+    fn push(&mut self, part: Part<S>) {
+        self.parts.push(part);
+    }
+
+    fn push_both(&mut self, first: Vec<WorkItem<S>>, second: Vec<WorkItem<S>>) {
+        self.push(Part { items: second, poison: None });
+        self.push(Part { items: first, poison: None });
+    }
+
+    /// Takes all items that are left, in their order, those of `part` first.
+    fn drain(&mut self, part: Part<S>) -> Vec<WorkItem<S>> {
+        let rest = std::mem::take(&mut self.parts).into_iter().rev();
+        part.items.into_iter().chain(rest.flat_map(|part| part.items)).collect()
+    }
+
+    /// Takes the items of these lanes out of all parts, in their order.
+    fn take_lanes(&mut self, lanes: &HashSet<Partition>) -> Vec<WorkItem<S>> {
+        let mut taken = Vec::new();
+        for part in self.parts.iter_mut().rev() {
+            let of_lanes = |item: &mut WorkItem<S>| item.lane().is_some_and(|l| lanes.contains(&l));
+            taken.extend(part.items.extract_if(.., of_lanes));
+        }
+        taken
+    }
+}
+
+/// What halving a batch yields, in search of one message.
+enum Halves<S: Service> {
+    /// Two halves, in order.
+    Two(Vec<WorkItem<S>>, Vec<WorkItem<S>>),
+    /// The batch itself: it has one message with an effect, or none, so the search is over.
+    One(Vec<WorkItem<S>>),
+}
+
+/// Halves a batch by its messages with an effect. Skips do not count: they are not to blame, and a
+/// half of nothing else would only delay the search.
+fn halve<S: Service>(batch: Vec<WorkItem<S>>) -> Halves<S> {
+    let effective = batch.iter().filter(|item| item.is_effective()).count();
+    if effective < 2 {
+        return Halves::One(batch);
+    }
+    let mut seen = 0;
+    let cut = batch.iter().position(|item| {
+        seen += usize::from(item.is_effective());
+        seen > effective / 2
+    });
+    let mut first = batch;
+    let second = first.split_off(cut.unwrap_or(first.len()));
+    Halves::Two(first, second)
+}

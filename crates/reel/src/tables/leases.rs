@@ -1,0 +1,190 @@
+//! `reel.lanes` and `reel.replicas`: who should work on a lane, on the database's clock.
+//! Correctness never rests on leases: every write of a lane's positions or cursor is fenced.
+
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use super::{cursors, epoch, heads, positions};
+use crate::database::DatabaseEpoch;
+use crate::lane::Lease;
+use crate::model::{Partition, Partitions};
+
+/// This process as the lease tables know it.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) instance: String,
+    /// New at each start: it distinguishes two processes of one instance id.
+    pub(crate) incarnation: Uuid,
+    /// How long its leases run.
+    pub(crate) lease: Duration,
+}
+
+/// What a member sees of the lanes and of its peers.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) database_epoch: DatabaseEpoch,
+    pub(crate) owners: Vec<LaneOwner>,
+    /// The instances that live, in order.
+    pub(crate) live: Vec<String>,
+    /// Whether every lane was opened for this database epoch.
+    pub(crate) all_open: bool,
+    /// Which of the tokens asked for still hold.
+    pub(crate) held: Vec<Uuid>,
+}
+
+/// A lane as the lease table shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LaneOwner {
+    pub(crate) partition: Partition,
+    /// The instance that owns it, if its lease runs and belongs to the database's epoch.
+    pub(crate) owner: Option<String>,
+}
+
+/// What became of a renewal.
+#[derive(Debug)]
+pub(crate) enum Renewed {
+    /// The leases run on.
+    View(View),
+    /// Another process with our instance id started later.
+    Superseded,
+}
+
+/// Keeps the newer of two incarnations that live.
+const RENEW_MEMBER: &str = "
+insert into reel.replicas as r (instance_id, incarnation, lease_until)
+values ($1, $2, clock_timestamp() + $3)
+on conflict (instance_id) do update
+set incarnation = case
+        when r.incarnation > excluded.incarnation and r.lease_until > clock_timestamp()
+        then r.incarnation else excluded.incarnation end,
+    lease_until = case
+        when r.incarnation > excluded.incarnation and r.lease_until > clock_timestamp()
+        then r.lease_until else excluded.lease_until end
+returning incarnation";
+
+/// Creates the rows that are missing.
+pub(super) async fn create(
+    connection: &mut PgConnection,
+    partitions: Partitions,
+) -> sqlx::Result<()> {
+    let create = "insert into reel.lanes (partition)
+        select generate_series(0, $1 - 1) on conflict do nothing";
+    sqlx::query(create).bind(partitions.count()).execute(connection).await?;
+    Ok(())
+}
+
+impl Member {
+    /// Renews this member's lease and those of its lanes, and looks at the others.
+    pub(crate) async fn renew(
+        &self,
+        connection: &mut PgConnection,
+        tokens: &[Uuid],
+    ) -> sqlx::Result<Renewed> {
+        let database_epoch = epoch::current(connection).await?;
+        let incarnation: Uuid = sqlx::query_scalar(RENEW_MEMBER)
+            .bind(&self.instance)
+            .bind(self.incarnation)
+            .bind(self.interval())
+            .fetch_one(&mut *connection)
+            .await?;
+        if incarnation != self.incarnation {
+            return Ok(Renewed::Superseded);
+        }
+
+        let held = self.renew_lanes(connection, tokens).await?;
+        let owners = owners(connection).await?;
+        let live = live(connection).await?;
+        let all_open = heads::all_open(connection).await?;
+        Ok(Renewed::View(View { database_epoch, owners, live, all_open, held }))
+    }
+
+    /// Renews the leases of lanes; returns the tokens that still hold.
+    async fn renew_lanes(
+        &self,
+        connection: &mut PgConnection,
+        tokens: &[Uuid],
+    ) -> sqlx::Result<Vec<Uuid>> {
+        let renew = "update reel.lanes set lease_until = clock_timestamp() + $2
+            where token = any($1) and run = reel.run() returning token";
+        sqlx::query_scalar(renew).bind(tokens).bind(self.interval()).fetch_all(connection).await
+    }
+
+    /// Acquires a lane whose lease is free: sets a new token on its lease, cursor and positions in
+    /// one transaction, which waits for a step in flight. Returns false if somebody else was
+    /// faster.
+    pub(crate) async fn acquire(
+        &self,
+        connection: &mut PgConnection,
+        reader: &str,
+        lease: &Lease,
+    ) -> sqlx::Result<bool> {
+        let mut transaction = connection.begin().await?;
+        let acquired = sqlx::query(
+            "update reel.lanes
+             set token = $2, run = $3, owner = $4, lease_until = clock_timestamp() + $5
+             where partition = $1 and reel.run() = $3
+               and (owner is null or owner = $4
+                   or lease_until < clock_timestamp() or run is distinct from $3)",
+        )
+        .bind(lease.partition.0)
+        .bind(lease.token)
+        .bind(lease.database_epoch.as_str())
+        .bind(&self.instance)
+        .bind(self.interval())
+        .execute(&mut *transaction)
+        .await?;
+        if acquired.rows_affected() == 0 {
+            return Ok(false);
+        }
+
+        cursors::fence(&mut transaction, lease).await?;
+        positions::fence(&mut transaction, reader, lease).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes this member from the live ones.
+    pub(crate) async fn leave(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        sqlx::query("delete from reel.replicas where instance_id = $1 and incarnation = $2")
+            .bind(&self.instance)
+            .bind(self.incarnation)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    fn interval(&self) -> PgInterval {
+        let microseconds = i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX);
+        PgInterval { months: 0, days: 0, microseconds }
+    }
+}
+
+/// Gives a lane back, so that others need not wait for its lease to run out.
+pub(crate) async fn release(connection: &mut PgConnection, token: Uuid) -> sqlx::Result<()> {
+    sqlx::query("update reel.lanes set owner = null, lease_until = null where token = $1")
+        .bind(token)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn owners(connection: &mut PgConnection) -> sqlx::Result<Vec<LaneOwner>> {
+    let owners: Vec<(i32, Option<String>)> = sqlx::query_as(
+        "select partition,
+             case when lease_until > clock_timestamp() and run = (select reel.run()) then owner end
+         from reel.lanes order by partition",
+    )
+    .fetch_all(connection)
+    .await?;
+    let owners = owners.into_iter();
+    Ok(owners.map(|(lane, owner)| LaneOwner { partition: Partition(lane), owner }).collect())
+}
+
+async fn live(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    let live = "select instance_id from reel.replicas
+        where lease_until > clock_timestamp() order by 1";
+    sqlx::query_scalar(live).fetch_all(connection).await
+}

@@ -1,0 +1,210 @@
+//! A TCP proxy in front of a server, for network faults: it can delay data, hold it back, or cut
+//! connections.
+//!
+//! ```no_run
+//! # async fn example(postgres: &devstack::PostgresServer) -> anyhow::Result<()> {
+//! use devstack::proxy::{Network, Proxy};
+//!
+//! let proxy = Proxy::to(postgres.port()).await?;
+//! let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+//! // ... a client connects to `url` ...
+//! proxy.set(Network::BlackHole);
+//! # Ok(()) }
+//! ```
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+
+use crate::server::Port;
+
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The state of the network between clients and their server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Everything passes.
+    #[default]
+    Pass,
+    /// All data arrives later by this much, in either direction.
+    Delay(Duration),
+    /// Connections stay open and new ones are accepted, but nothing passes. Data on the way arrives
+    /// when this ends.
+    BlackHole,
+    /// Connections are closed at once, new ones too.
+    Cut,
+}
+
+/// A port on 127.0.0.1 that forwards to another one. The port and all connections are closed when
+/// this value is dropped.
+pub struct Proxy {
+    port: Port,
+    network: watch::Sender<Network>,
+    listening: AbortHandle,
+}
+
+impl Proxy {
+    /// Starts a proxy for the server at a port on 127.0.0.1, which need not be running yet.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn to(server: u16) -> Result<Self> {
+        let port = Port::reserve(None)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number)).await?;
+        let network = watch::Sender::new(Network::Pass);
+        let listening = tokio::spawn(listen(listener, server, network.subscribe())).abort_handle();
+        Ok(Self { port, network, listening })
+    }
+
+    /// The port that clients connect to.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number
+    }
+
+    /// Changes the state of the network, for existing and later connections.
+    pub fn set(&self, network: Network) {
+        self.network.send_replace(network);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+async fn listen(listener: TcpListener, server: u16, network: watch::Receiver<Network>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => if let Ok((client, _)) = accepted {
+                connections.spawn(forward(client, server, network.clone()));
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Forwards one connection until one of its ends, or the network, closes it.
+async fn forward(
+    client: TcpStream,
+    server: u16,
+    network: watch::Receiver<Network>,
+) -> io::Result<()> {
+    let mut until_cut = network.clone();
+    let both = async {
+        pass(&mut network.clone()).await;
+        let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        tokio::try_join!(
+            pump(from_client, to_server, network.clone()),
+            pump(from_server, to_client, network)
+        )?;
+        Ok(())
+    };
+
+    tokio::select! {
+        done = both => done,
+        _ = until_cut.wait_for(|network| *network == Network::Cut) => Ok(()),
+    }
+}
+
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut network: watch::Receiver<Network>,
+) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let count = from.read(&mut chunk).await?;
+        pass(&mut network).await;
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&chunk[..count]).await?;
+    }
+}
+
+/// Waits for as long as the network holds data back.
+async fn pass(network: &mut watch::Receiver<Network>) {
+    let now = network
+        .wait_for(|network| *network != Network::BlackHole)
+        .await
+        .map_or(Network::Cut, |now| *now);
+    if let Network::Delay(by) = now {
+        sleep(by).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+    const NEVER: Duration = Duration::from_millis(200);
+
+    /// An echo server behind a proxy, and a connection through it.
+    async fn echo() -> (Proxy, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let proxy = Proxy::to(listener.local_addr().unwrap().port()).await.unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    io::copy(&mut from, &mut to).await
+                });
+            }
+        });
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).await.unwrap();
+        (proxy, stream)
+    }
+
+    async fn answer(stream: &mut TcpStream) -> io::Result<u8> {
+        stream.write_all(&[7]).await?;
+        stream.read_u8().await
+    }
+
+    #[tokio::test]
+    async fn everything_passes_and_may_be_delayed() {
+        let (proxy, mut stream) = echo().await;
+        assert_eq!(answer(&mut stream).await.unwrap(), 7);
+        proxy.set(Network::Delay(NEVER));
+        let before = Instant::now();
+        assert_eq!(answer(&mut stream).await.unwrap(), 7);
+        assert!(before.elapsed() >= 2 * NEVER);
+    }
+
+    #[tokio::test]
+    async fn a_black_hole_holds_back_and_then_lets_go() {
+        let (proxy, mut stream) = echo().await;
+        proxy.set(Network::BlackHole);
+        assert!(timeout(NEVER, answer(&mut stream)).await.is_err());
+        proxy.set(Network::Pass);
+        assert_eq!(timeout(SOON, stream.read_u8()).await.unwrap().unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_connections_and_new_ones_until_it_is_over() {
+        let (proxy, mut stream) = echo().await;
+        assert_eq!(answer(&mut stream).await.unwrap(), 7);
+        proxy.set(Network::Cut);
+        assert!(timeout(SOON, answer(&mut stream)).await.unwrap().is_err());
+        let mut other = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).await.unwrap();
+        assert!(timeout(SOON, answer(&mut other)).await.unwrap().is_err());
+        proxy.set(Network::Pass);
+        let mut after = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).await.unwrap();
+        assert_eq!(timeout(SOON, answer(&mut after)).await.unwrap().unwrap(), 7);
+    }
+}

@@ -117,7 +117,7 @@ impl Shop {
     /// figures.
     pub async fn ends_well(&self) -> Result<orderctl::audit::Figures> {
         self.system.until_quiet(LIMIT).await?;
-        let audit = self.system.places().audit().await?;
+        let audit = self.system.sources().audit().await?;
         ensure!(audit.figures.ok, "the audit fails: {:#?}\n{:#?}", audit.figures, audit.findings);
         Ok(audit.figures)
     }

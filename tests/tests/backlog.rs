@@ -25,7 +25,7 @@ async fn a_million_waiting_records_are_consumed_in_batches_from_the_start_and_in
 -> Result<()> {
     let mut shop = Shop::prepared(|_| {}).await?;
     let mut pen =
-        Pen::new(&shop.system.places().kafka.brokers, &shop.system.topic(Service::ORDER))?;
+        Pen::new(&shop.system.sources().kafka.brokers, &shop.system.topic(Service::ORDER))?;
     let partitions = shop.partitions();
     for partition in partitions.iter() {
         pen.open(partition).await?;
@@ -60,7 +60,9 @@ async fn a_million_waiting_records_are_consumed_in_batches_from_the_start_and_in
 
     let left = RECORDS - consumed(&shop).await?;
     let peak = peak_memory_kib(payment.pid())? / 1024;
-    devstack::tell(&format!("{left} records are left; payment's peak memory was {peak} MiB"));
+    devstack::print_uncaptured(&format!(
+        "{left} records are left; payment's peak memory was {peak} MiB"
+    ));
     ensure!(left > 0, "no record waits any more: the peak was measured too late");
     ensure!(peak < MOST_MIB, "payment's peak memory was {peak} MiB; the limit is {MOST_MIB} MiB");
     shop.replicas.push(payment);

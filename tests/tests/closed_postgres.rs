@@ -126,7 +126,7 @@ impl Closed {
         admin.execute("alter system set ssl = on").await?;
         admin.close().await?;
         server.stop().await?;
-        server.start_again().await?;
+        server.restart().await?;
 
         let passwords = path.join("postgres/passwords.sql");
         let port = server.port().to_string();

@@ -13,7 +13,7 @@ use contracts::orders::OrderEvent;
 use contracts::payments::PaymentEvent;
 use contracts::{Currency, CustomerId, DepositId, Money, OrderId, ReceiptId, RequestHash, Sku};
 use inventory::domain::{Inventory, InventoryCommand, InventoryService, Reservation};
-use order::domain::{OrderCommand, OrderService, Orders, PlaceOrder, WantedLine};
+use order::domain::{OrderCommand, OrderService, Orders, PlaceOrder, RequestedLine};
 use payment::domain::{PaymentCommand, PaymentService, Payments};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -362,7 +362,7 @@ prop_compose! {
         let order_id = OrderId::of_request(&customer(buyer), &nth.to_string());
         let price = Some(Money::new(100, Currency::EUR));
         let line = |(product, quantity)| {
-            WantedLine { sku: sku(product), quantity, unit_price: price }
+            RequestedLine { sku: sku(product), quantity, unit_price: price }
         };
         let place = OrderCommand::PlaceOrder(PlaceOrder {
             order_id,

@@ -25,7 +25,7 @@ fn failed(order_id: OrderId) -> PaymentEvent {
 async fn a_foreign_opening_makes_the_owner_recover_and_republish_what_consumers_dropped()
 -> Result<()> {
     let shop = Shop::open(|_| {}).await?;
-    let kafka = shop.system.places().kafka;
+    let kafka = shop.system.sources().kafka;
     for service in Service::all() {
         let mut pen = Pen::new(&kafka.brokers, &shop.system.topic(service))?;
         for partition in 0..4 {
@@ -43,7 +43,7 @@ async fn republished_records_are_applied_once() -> Result<()> {
     let shop = Shop::open(|_| {}).await?;
     shop.order("before", 8).await?;
     shop.ends_well().await?;
-    let kafka = shop.system.places().kafka;
+    let kafka = shop.system.sources().kafka;
     let reader = RangeReader::new(kafka.clone());
     for service in Service::all() {
         let topic = shop.system.topic(service);
@@ -74,7 +74,7 @@ async fn an_input_is_blocked_on_a_gap_while_other_lanes_and_deadlines_go_on() ->
     let mut replica = shop.system.start(Service::ORDER, "order-1").await?;
     replica.wait_ready().await?;
     let mut pen =
-        Pen::new(&shop.system.places().kafka.brokers, &shop.system.topic(Service::PAYMENT))?;
+        Pen::new(&shop.system.sources().kafka.brokers, &shop.system.topic(Service::PAYMENT))?;
     let (gap, whole) = (Partition(0), Partition(1));
     let place = async |lane: Partition, name: &str| -> Result<OrderId> {
         let (key, id) = shop.key_in(lane, name);
@@ -141,7 +141,7 @@ async fn a_recreated_input_topic_stops_the_lane() -> Result<()> {
     let shop = Shop::prepared(|_| {}).await?;
     let mut replica = shop.system.start(Service::ORDER, "order-1").await?;
     replica.wait_ready().await?;
-    let (kafka, topic) = (shop.system.places().kafka, shop.system.topic(Service::PAYMENT));
+    let (kafka, topic) = (shop.system.sources().kafka, shop.system.topic(Service::PAYMENT));
     let mut pen = Pen::new(&kafka.brokers, &topic)?;
     pen.open(Partition(2)).await?;
     eventually("the opening to be read", || async {
@@ -178,7 +178,7 @@ async fn a_deleted_topic_stops_its_lanes_which_report_it_and_skip_nothing() -> R
     shop.fill().await?;
     shop.order("before", 8).await?;
     shop.ends_well().await?;
-    let (kafka, topic) = (shop.system.places().kafka, shop.system.topic(Service::PAYMENT));
+    let (kafka, topic) = (shop.system.sources().kafka, shop.system.topic(Service::PAYMENT));
     for service in [Service::ORDER, Service::INVENTORY] {
         eventually("every lane to have read from the topic", || async {
             let inputs = shop.inputs(service, service.name(), Service::PAYMENT).await?;
@@ -216,7 +216,7 @@ async fn a_deleted_topic_stops_its_lanes_which_report_it_and_skip_nothing() -> R
     let inventory = shop.system.start(Service::INVENTORY, "inventory-1").await?;
     eventually("a replica that starts to report it too", || async {
         let Ok(health) = shop.health(&inventory).await else { return Ok(false) };
-        Ok(health["reason"].as_str().is_some_and(|reason| reason.contains("payments IS GONE")))
+        Ok(health["reason"].as_str().is_some_and(|reason| reason.contains("payments is gone")))
     })
     .await?;
 

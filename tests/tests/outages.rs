@@ -89,7 +89,7 @@ async fn without_kafka_orders_are_accepted_up_to_the_backlog_limit_and_confirmed
     assert!(accepted >= 40, "only {accepted} orders were accepted, although 40 may wait");
     assert_eq!(noisy(&shop, &before), Vec::<String>::new());
 
-    kafka.start_again().await?;
+    kafka.restart().await?;
     let figures = shop.ends_well().await?;
     assert_eq!((figures.orders, figures.confirmed), (accepted + 4, accepted + 4));
     shop.replicas.clear();
@@ -123,7 +123,7 @@ async fn without_postgres_commands_get_503_and_the_processes_live_on() -> Result
     }
     assert_eq!(noisy(&shop, &before), Vec::<String>::new());
 
-    postgres.start_again().await?;
+    postgres.restart().await?;
     shop.order("away", 3).await?;
     let figures = shop.ends_well().await?;
     assert_eq!((figures.orders, figures.confirmed), (7, 7));
@@ -169,7 +169,7 @@ async fn a_topic_that_comes_back_empty_or_truncated_stops_its_own_lanes_only() -
     let topic = shop.system.topic(Service::PAYMENT);
     fs::remove_dir_all(kafka.partition_at_rest(&topic, 0)?)?;
     truncate(&kafka.partition_at_rest(&topic, 1)?)?;
-    kafka.start_again().await?;
+    kafka.restart().await?;
 
     for name in ["order-1", "inventory-1"] {
         for lane in ["0", "1"] {

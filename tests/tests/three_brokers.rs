@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use contracts::OrderId;
-use devstack::{KafkaCluster, Stack, tell};
+use devstack::{KafkaCluster, Stack, print_uncaptured};
 use orderctl::system::{Client, Service};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, ResourceSpecifier};
@@ -67,7 +67,7 @@ async fn a_leader_dies_then_one_falls_silent_then_two_of_three_die_and_no_order_
 
     let acknowledged = load.end().await?;
     let figures = shop.ends_well().await?;
-    tell(&format!("{figures:?}"));
+    print_uncaptured(&format!("{figures:?}"));
     let count = u64::try_from(acknowledged.len())?;
     assert_eq!((figures.orders, figures.confirmed), (count, count));
 
@@ -98,8 +98,8 @@ async fn kill_a_leader(cluster: &mut KafkaCluster, shop: &Shop) -> Result<()> {
     let leader = leader(cluster, shop).await?;
     cluster.kill(leader).await?;
     let since = until_confirmed_since(shop, now(shop).await?).await?;
-    tell(&format!("a leader killed: {since}"));
-    cluster.start_again(leader).await
+    print_uncaptured(&format!("a leader killed: {since}"));
+    cluster.restart(leader).await
 }
 
 /// Pauses the leader. It comes back when another broker leads, and still believes itself leader.
@@ -108,7 +108,7 @@ async fn silence_a_leader(cluster: &KafkaCluster, shop: &Shop) -> Result<()> {
     let leader = leader(cluster, shop).await?;
     cluster.pause(leader)?;
     let since = until_confirmed_since(shop, now(shop).await?).await?;
-    tell(&format!("a leader silent: {since}"));
+    print_uncaptured(&format!("a leader silent: {since}"));
     cluster.resume(leader)
 }
 
@@ -135,14 +135,14 @@ async fn kill_two_of_three(cluster: &mut KafkaCluster, shop: &Shop) -> Result<()
         "no event may be published that only one broker has"
     );
 
-    cluster.start_again(others[0]).await?;
+    cluster.restart(others[0]).await?;
     let back_at = now(shop).await?;
     let since = until_confirmed_since(shop, killed_at).await?;
-    tell(&format!(
+    print_uncaptured(&format!(
         "two of three killed: {since}; one of them was back after {:.1} s",
         back_at - killed_at
     ));
-    cluster.start_again(others[1]).await
+    cluster.restart(others[1]).await
 }
 
 impl SteadyLoad {

@@ -30,14 +30,14 @@ async fn a_database_put_back_in_time_under_live_replicas_catches_up_before_it_as
     let copy = postgres.log().with_file_name("copy");
     postgres.stop().await?;
     postgres.copy_to(&copy).await?;
-    postgres.start_again().await?;
+    postgres.restart().await?;
     shop.order("lacking", 8).await?;
     shop.ends_well().await?;
 
     // Put the database back in time.
     postgres.stop().await?;
     postgres.restore_from(&copy).await?;
-    postgres.start_again().await?;
+    postgres.restart().await?;
     shop.order("after", 8).await?;
     let figures = shop.ends_well().await?;
 
@@ -79,7 +79,7 @@ async fn a_database_dropped_mid_run_is_rebuilt_from_its_topic() -> Result<()> {
     }
 
     shop.system.until_quiet(LIMIT).await?;
-    let audit = shop.system.places().audit().await?;
+    let audit = shop.system.sources().audit().await?;
     assert!(audit.figures.ok, "{:#?}\n{:#?}", audit.figures, audit.findings);
 
     // An order that was acknowledged, but not yet published when the database was dropped, is
@@ -134,7 +134,7 @@ async fn a_rebuild_restores_positions_deadlines_and_parked_keys() -> Result<()> 
     // parked. The later ones of its key wait.
     let (_, unknown) = shop.key_in(lane, "never-placed");
     let mut pen =
-        Pen::new(&shop.system.places().kafka.brokers, &shop.system.topic(Service::INVENTORY))?;
+        Pen::new(&shop.system.sources().kafka.brokers, &shop.system.topic(Service::INVENTORY))?;
     pen.open(lane).await?;
     let impossible =
         InventoryFailed { order_id: unknown, reason: InventoryFailure::OutOfStock, short: vec![] };

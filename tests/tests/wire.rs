@@ -45,7 +45,7 @@ async fn headers_follow_the_cloudevents_kafka_binding() -> Result<()> {
     shop.client.place("ann", &[("COFFEE", 1)], &key).await?.order_id()?;
     shop.ends_well().await?;
 
-    let kafka = shop.system.places().kafka;
+    let kafka = shop.system.sources().kafka;
     let of_order = |service: Service| -> Result<Vec<Raw>> {
         let topic = shop.system.topic(service);
         let consumer: BaseConsumer = ClientConfig::new()

@@ -30,9 +30,9 @@ pub struct PricedLine {
 #[avro(namespace = "shop")]
 pub struct Shortage {
     pub sku: Sku,
-    /// How many the order wanted.
+    /// The quantity that the order wanted.
     pub wanted: i64,
-    /// How many were on hand.
+    /// The quantity on hand.
     pub available: i64,
 }
 

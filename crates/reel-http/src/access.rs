@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use headers::HeaderMapExt as _;
+use headers::authorization::{Authorization, Bearer};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, get_current_timestamp};
 use serde::Deserialize;
@@ -96,26 +97,19 @@ impl Verifier {
 
     /// The caller, from the token of a request.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let Some(header) = headers.get(AUTHORIZATION) else {
-            return Err(Problem::unauthorized(
-                "send a token, as Authorization: Bearer <token>",
-                false,
-            ));
+        let bearer = match headers.typed_try_get::<Authorization<Bearer>>() {
+            Ok(Some(Authorization(bearer))) => bearer,
+            Ok(None) => {
+                let detail = "send a token, as Authorization: Bearer <token>";
+                return Err(Problem::unauthorized(detail, false));
+            }
+            Err(_) => {
+                let detail = "the header Authorization is not of the form Bearer <token>";
+                return Err(Problem::unauthorized(detail, false));
+            }
         };
 
-        let token = header
-            .to_str()
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let Some((_, token)) = token else {
-            return Err(Problem::unauthorized(
-                "the header Authorization is not of the form Bearer <token>",
-                false,
-            ));
-        };
-
-        match decode::<Claims>(token.trim(), &self.key, &self.validation) {
+        match decode::<Claims>(bearer.token().trim(), &self.key, &self.validation) {
             Ok(token) => Ok(Caller(Some(token.claims))),
             Err(error) => Err(Problem::unauthorized(describe(error.kind()), true)),
         }
@@ -233,6 +227,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use axum::http::header::AUTHORIZATION;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::{Value, json};
 

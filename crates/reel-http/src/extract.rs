@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::header::EXPECT;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use headers::{ContentLength, ContentType, HeaderMapExt as _};
 use http_body_util::{BodyExt as _, Limited};
+use mime::Mime;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -27,20 +30,22 @@ pub struct IdempotencyKey(pub String);
 pub struct TraceParent(pub Option<String>);
 
 /// The parameters in the path of a request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
 pub struct Path<T>(pub T);
 
 /// The query parameters of a request. `T` decides whether unknown ones are rejected.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
 pub struct Query<T>(pub T);
 
 /// The largest body that is accepted, in bytes.
 pub const LARGEST_BODY: usize = 1024 * 1024;
 /// Longest time in which a client may send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of a rejected body is read and discarded, in bytes.
+/// Bytes of a rejected body that are read and discarded, at most.
 const MAX_DISCARDED: usize = 16 * LARGEST_BODY;
-/// How long a rejected body is read and discarded.
+/// Time for which a rejected body is read and discarded.
 const LINGER: Duration = Duration::from_secs(5);
 /// The longest `Idempotency-Key` that is accepted, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 255;
@@ -64,7 +69,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
         // Reject a large body before reading it: a client that sent `Expect: 100-continue` then
         // does not send it at all.
-        if announced(request.headers()).is_some_and(|bytes| bytes > LARGEST_BODY) {
+        let announced = request.headers().typed_get::<ContentLength>();
+        if announced.is_some_and(|ContentLength(bytes)| bytes > LARGEST_BODY as u64) {
             if !request.headers().contains_key(EXPECT) {
                 tokio::spawn(tokio::time::timeout(LINGER, discard(request.into_body())));
             }
@@ -113,11 +119,6 @@ fn field(path: &str, message: &str) -> String {
     }
 }
 
-/// The size of the body that `Content-Length` announces.
-fn announced(headers: &HeaderMap) -> Option<usize> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 fn too_slow() -> Problem {
     let detail =
         format!("the body did not arrive within {} s; nothing was done", BODY_TIMEOUT.as_secs());
@@ -131,33 +132,22 @@ fn too_large() -> Problem {
 
 /// `application/json`, with or without parameters, or any type of the form `application/…+json`.
 fn is_json(headers: &HeaderMap) -> bool {
-    let essence = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next());
-    let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+    headers.typed_get::<ContentType>().is_some_and(|content_type| {
+        let mime = Mime::from(content_type);
+        let is_json = mime.subtype() == mime::JSON || mime.suffix() == Some(mime::JSON);
+        mime.type_() == mime::APPLICATION && is_json
+    })
 }
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = axum::extract::Path::from_request_parts(parts, state).await;
-        path.map(|axum::extract::Path(path)| Self(path))
-            .map_err(|rejection| Problem::invalid("path", rejection.body_text()))
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid("path", rejection.body_text())
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = axum::extract::Query::from_request_parts(parts, state).await;
-        query
-            .map(|axum::extract::Query(query)| Self(query))
-            .map_err(|rejection| Problem::invalid("query", rejection.body_text()))
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid("query", rejection.body_text())
     }
 }
 

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 /// The preferences of a client. Unknown ones are ignored, as RFC 7240 requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Prefer {
-    /// How long the client would wait for the response, in whole seconds: `wait=5`.
+    /// Time for which the client would wait for the response, in whole seconds: `wait=5`.
     pub wait: Option<Duration>,
 }
 

@@ -49,7 +49,9 @@ pub(crate) struct OpenInput {
 /// What a replica does with a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LaneState {
-    /// It is being acquired and recovered.
+    /// Its lease is being acquired, and may be ours or not.
+    Acquiring,
+    /// Its lease is ours, and its log is being recovered.
     Recovering,
     /// The replica works on it.
     Open,
@@ -72,6 +74,18 @@ pub(crate) enum LaneEvent {
     RenewSoon,
     /// An input lacks what is to be read next, or so it seems.
     InputsBroken,
+}
+
+impl LaneState {
+    /// Whether the replica works on the lane, and is not about to hand it over.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Open | Self::Reopening)
+    }
+
+    /// Whether the lane is on its way to be opened for the first time.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(self, Self::Acquiring | Self::Recovering)
+    }
 }
 
 impl Lease {

@@ -61,8 +61,7 @@ pub(crate) fn channels() -> (StatusAuthors, Status) {
 impl Lanes {
     /// The lanes that are open and not being handed over.
     pub(crate) fn open(&self) -> BTreeSet<Partition> {
-        let open = |state: &LaneState| matches!(state, LaneState::Open | LaneState::Reopening);
-        let lanes = self.states.iter().filter(|(_, state)| open(state));
+        let lanes = self.states.iter().filter(|(_, state)| state.is_open());
         lanes.map(|(partition, _)| Partition(*partition)).collect()
     }
 }

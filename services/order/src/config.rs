@@ -10,7 +10,7 @@ use crate::prices::PriceList;
 /// The order service's own settings.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Settings {
-    /// How long an order may take before it is cancelled: 15m, 90s, or a number of seconds
+    /// Time that an order may take before it is cancelled: 15m, 90s, or a number of seconds
     #[arg(
         long,
         env = "ORDER_SETTLE_WITHIN",

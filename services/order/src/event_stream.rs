@@ -46,7 +46,7 @@ struct Listener {
     sender: mpsc::Sender<(StreamCursor, TimelineEntry)>,
 }
 
-/// How many events of an order a client has received from each service.
+/// The number of an order's events that a client has received from each service.
 ///
 /// The events of one service always come in the same order, those of different services in any. So
 /// the cursor stays valid even if this service loses part of the timeline and reads it again.

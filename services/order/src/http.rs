@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::access::{SHOP, customer_of};
 use crate::completion::CompletionWaiters;
-use crate::domain::{Order, OrderCommand, OrderRejection, OrderService, PlaceOrder, WantedLine};
+use crate::domain::{Order, OrderCommand, OrderRejection, OrderService, PlaceOrder, RequestedLine};
 use crate::event_stream::{self, EventStreams, StreamCursor, StreamEvent};
 use crate::list::{Cursor, ListRequest};
 use crate::prices::{PriceList, Product};
@@ -419,7 +419,7 @@ impl PlaceRequest {
 }
 
 impl LineRequest {
-    fn wanted(&self, nth: usize, prices: &PriceList) -> Result<WantedLine, Problem> {
+    fn wanted(&self, nth: usize, prices: &PriceList) -> Result<RequestedLine, Problem> {
         let invalid = |field: &str, detail: String| {
             Problem::invalid(&format!("lines[{nth}].{field}"), detail)
         };
@@ -433,7 +433,7 @@ impl LineRequest {
                 format!("a quantity is 1 to {MAX_QUANTITY}, not {}", self.quantity),
             ));
         }
-        Ok(WantedLine { quantity: self.quantity, unit_price: prices.unit_price(&sku), sku })
+        Ok(RequestedLine { quantity: self.quantity, unit_price: prices.unit_price(&sku), sku })
     }
 }
 

@@ -155,7 +155,8 @@ impl Deployment {
                 .await?;
             *last.lock().unwrap_or_else(PoisonError::into_inner) = output.text();
             let figures: Option<Figures> = serde_json::from_str(&output.out).ok();
-            Ok(figures.filter(|figures| figures.ok && figures.open == 0 && figures.undoing == 0))
+            Ok(figures
+                .filter(|figures| figures.ok && figures.open == 0 && figures.compensating == 0))
         })
         .await;
         ended.with_context(|| {

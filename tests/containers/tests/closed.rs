@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use container_tests::Deployment;
-use devstack::docker::Said;
+use devstack::docker::CommandOutput;
 use orderctl::system::Service;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
@@ -19,7 +19,7 @@ const TRUST: &str = "ssl.truststore.type=PEM\\n\
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs a command of Kafka's in its container, with client properties in `$file`.
-async fn kafka(deployment: &Deployment, properties: &str, command: &str) -> Result<Said> {
+async fn kafka(deployment: &Deployment, properties: &str, command: &str) -> Result<CommandOutput> {
     // Short time limits, because a client that the broker does not let in keeps waiting otherwise.
     let script = format!(
         "umask 077; file=$(mktemp); printf '%b' '{properties}default.api.timeout.ms=8000\\n\
@@ -35,7 +35,7 @@ async fn psql(
     password: &str,
     database: &str,
     sql: &str,
-) -> Result<Said> {
+) -> Result<CommandOutput> {
     let target = format!("host=127.0.0.1 user={role} dbname={database}");
     let password = format!("PGPASSWORD={password}");
     deployment
@@ -57,7 +57,7 @@ async fn psql(
 
 /// The topics that a client on this machine sees, through the listener for this machine.
 async fn topics(deployment: &Deployment, properties: Vec<(String, String)>) -> Result<Vec<String>> {
-    let mut kafka = deployment.view().places().kafka.clone();
+    let mut kafka = deployment.view().sources().kafka.clone();
     kafka.properties = properties;
     let client: BaseConsumer = kafka.consumer().create()?;
     let seen = tokio::task::spawn_blocking(move || {
@@ -70,7 +70,7 @@ async fn topics(deployment: &Deployment, properties: Vec<(String, String)>) -> R
 }
 
 /// Checks that a command failed for this reason.
-fn refused(what: &str, said: &Said, reason: &str) -> Result<()> {
+fn refused(what: &str, said: &CommandOutput, reason: &str) -> Result<()> {
     ensure!(
         said.code != 0 && said.text().contains(reason),
         "{what} should have been refused ({reason}), but exited with {}: {}",
@@ -200,7 +200,7 @@ async fn strangers_reach_no_broker(deployment: &Deployment) -> Result<()> {
         );
     }
 
-    let known = deployment.view().places().kafka.properties.clone();
+    let known = deployment.view().sources().kafka.properties.clone();
     ensure!(
         topics(deployment, known.clone()).await?.iter().any(|topic| topic == "orders"),
         "the auditor sees nothing from this machine"

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use container_tests::{Deployment, Load};
 use devstack::docker::{docker, kill, stop};
-use devstack::tell;
+use devstack::print_uncaptured;
 use orderctl::system::Service;
 use serde_json::Value;
 
@@ -73,7 +73,10 @@ async fn every_fault(deployment: &Deployment) -> Result<()> {
 
         acknowledged += orders.len() as u64;
         let figures = deployment.ends_well().await.with_context(|| format!("{fault:?}"))?;
-        tell(&format!("{fault:?}: {} orders were acknowledged meanwhile; audit ok", orders.len()));
+        print_uncaptured(&format!(
+            "{fault:?}: {} orders were acknowledged meanwhile; audit ok",
+            orders.len()
+        ));
         ensure!(
             figures.orders == acknowledged && figures.confirmed == acknowledged,
             "{fault:?}: {acknowledged} acknowledged, {figures:?}"

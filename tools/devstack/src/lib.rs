@@ -21,7 +21,7 @@
 //! # async fn example() -> anyhow::Result<()> {
 //! let mut postgres = devstack::PostgresServer::temporary().await?;
 //! postgres.kill().await?;
-//! postgres.start_again().await?;
+//! postgres.restart().await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -52,6 +52,7 @@ use std::io::Write;
 pub use database::TestDatabase;
 pub use kafka::{KafkaCluster, KafkaServer, Listener};
 pub use postgres::PostgresServer;
+pub use server::Port;
 pub use stack::{OwnStack, Source, Stack};
 
 /// Reports progress on stderr: the first start downloads and prepares things, which takes a while.
@@ -61,6 +62,6 @@ fn progress(what: &str) {
 
 /// Writes a line to stderr, even from a test that passes: libtest captures what the print macros
 /// write, but not this.
-pub fn tell(text: &str) {
+pub fn print_uncaptured(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -56,7 +56,7 @@ impl Proxy {
     /// If no port is free.
     pub async fn to(server: u16) -> Result<Self> {
         let port = Port::reserve(None)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number)).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).await?;
         let network = watch::Sender::new(Network::Pass);
         let listening = tokio::spawn(listen(listener, server, network.subscribe())).abort_handle();
         Ok(Self { port, network, listening })
@@ -65,7 +65,7 @@ impl Proxy {
     /// The port that clients connect to.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port.number
+        self.port.number()
     }
 
     /// Changes the state of the network, for existing and later connections.

@@ -49,7 +49,7 @@ async fn a_killed_postgres_comes_back_with_all_that_was_committed() -> Result<()
     postgres.kill().await?;
     assert!(busy.await?.is_err(), "the kill reaches the children of the server");
 
-    postgres.start_again().await?;
+    postgres.restart().await?;
     assert_eq!(numbers(postgres.url()).await?, [1]);
     Ok(())
 }
@@ -78,11 +78,11 @@ async fn postgres_goes_back_to_a_copy_of_its_data() -> Result<()> {
     assert!(postgres.copy_to(&copy).await.is_err(), "the files of a running server are not a copy");
     postgres.stop().await?;
     postgres.copy_to(&copy).await?;
-    postgres.start_again().await?;
+    postgres.restart().await?;
     add(postgres.url(), 2).await?;
     postgres.kill().await?;
     postgres.restore_from(&copy).await?;
-    postgres.start_again().await?;
+    postgres.restart().await?;
     assert_eq!(numbers(postgres.url()).await?, [1]);
     Ok(())
 }
@@ -92,10 +92,10 @@ async fn a_killed_kafka_comes_back_at_its_address_with_its_topics() -> Result<()
     let mut kafka = tokio::spawn(KafkaServer::temporary()).await??;
     create_topic(kafka.bootstrap(), "orders").await?;
     kafka.kill().await?;
-    kafka.start_again().await?;
+    kafka.restart().await?;
     assert_eq!(topics::names(kafka.bootstrap(), "").await?, ["orders"]);
     kafka.stop().await?;
-    kafka.start_again().await?;
+    kafka.restart().await?;
     assert_eq!(topics::names(kafka.bootstrap(), "").await?, ["orders"]);
     Ok(())
 }

@@ -29,6 +29,6 @@ async fn a_killed_leader_is_replaced_and_comes_back_in_sync() -> Result<()> {
     .await?;
     assert_eq!(topics::names(cluster.bootstrap(), "").await?, ["orders"]);
 
-    cluster.start_again(leader).await?;
+    cluster.restart(leader).await?;
     cluster.until_in_sync().await
 }

@@ -19,7 +19,7 @@ const NOT_CHECKED: &str = "positive_data_acceptance";
 /// Lifetime of a customer's token: longer than any run.
 const VALID_FOR: Duration = Duration::from_hours(12);
 
-/// How much is tried, and with which program.
+/// Options of a fuzz run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Requests that are generated for each operation
@@ -69,7 +69,7 @@ pub async fn run(options: &Options) -> Result<ExitCode> {
     }
 
     system.until_quiet(QUIET_WITHIN).await?;
-    let audit = system.places().audit().await?;
+    let audit = system.sources().audit().await?;
     if !audit.figures.ok {
         found.push(format!("the audit: {:#?}", audit.findings));
     }

@@ -52,7 +52,7 @@ fn whole() -> Figures {
 }
 
 async fn audit(system: &System) -> Result<Audit> {
-    system.places().audit().await
+    system.sources().audit().await
 }
 
 /// Returns a small system whose replicas are stopped, so that nothing repairs or adds anything.
@@ -93,7 +93,7 @@ async fn a_running_order_is_open_then_compensating_and_in_the_end_all_is_well() 
     assert_eq!(
         (
             compensating.figures.open,
-            compensating.figures.undoing,
+            compensating.figures.compensating,
             compensating.figures.cancelled["expired"],
         ),
         (0, 1, 1),
@@ -106,7 +106,7 @@ async fn a_running_order_is_open_then_compensating_and_in_the_end_all_is_well() 
     let ended = audit(&system).await?;
     assert!(ended.figures.ok && ended.figures.cancelled["expired"] == 1, "{ended}");
 
-    let places = system.places();
+    let places = system.sources();
     let orderctl = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orderctl"));
         command
@@ -241,7 +241,7 @@ async fn what_is_broken_in_a_database_is_found() -> Result<()> {
 #[tokio::test]
 async fn what_is_broken_in_a_topic_is_found() -> Result<()> {
     let system = at_rest().await?;
-    let collected = system.places().collect().await?;
+    let collected = system.sources().collect().await?;
     let lane =
         collected.payment.lanes.iter().max_by_key(|lane| lane.next_sequence).context("a lane")?;
     let last = lane.records.last().context("a record")?;
@@ -298,7 +298,7 @@ struct Foreign {
 impl Foreign {
     fn new(system: &System, partition: Partition, like: &reel::kafka::Record) -> Result<Self> {
         let producer = ClientConfig::new()
-            .set("bootstrap.servers", &system.places().kafka.brokers)
+            .set("bootstrap.servers", &system.sources().kafka.brokers)
             .create()?;
         let (key, payload) =
             (like.key.clone().unwrap_or_default(), like.payload.clone().unwrap_or_default());

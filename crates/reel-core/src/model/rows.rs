@@ -206,17 +206,17 @@ fn undeclared<V, Q: Debug + ?Sized>(key: &Q) -> ! {
 /// A table in which each message of a batch takes effect as a whole or not at all.
 pub trait Savepoint {
     /// Keeps the changes of the message.
-    fn keep(&mut self);
+    fn release(&mut self);
     /// Reverts the changes of the message.
-    fn undo(&mut self);
+    fn rollback(&mut self);
 }
 
 impl<K: Ord + Clone, V> Savepoint for Rows<K, V> {
-    fn keep(&mut self) {
+    fn release(&mut self) {
         self.undo_log.clear();
     }
 
-    fn undo(&mut self) {
+    fn rollback(&mut self) {
         while let Some((key, value, changed)) = self.undo_log.pop() {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.value = value;
@@ -258,11 +258,11 @@ mod tests {
     fn an_undone_message_leaves_rows_as_they_were() {
         let mut rows: Rows<String, i64> = Rows::complete();
         *rows.entry("a".into()) += 1;
-        rows.keep();
+        rows.release();
         *rows.entry("a".into()) += 1;
         *rows.entry("b".into()) += 1;
         *rows.entry("a".into()) += 1;
-        rows.undo();
+        rows.rollback();
         assert_eq!(rows.iter().collect::<Vec<_>>(), [(&"a".to_string(), &1)]);
     }
 
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(rows.take_needed(), ["a"]);
         rows.load("a".into(), Some(7));
         *rows.entry("a".into()) += 1;
-        rows.undo();
+        rows.rollback();
         assert_eq!(rows.changes(), Changes { new: vec![], known: vec![] });
     }
 

@@ -310,7 +310,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_replaced_consumer_goes_on_where_the_stranded_one_was() {
         let fixture = Fixture::closed("intake-renewed").await;
-        fixture.make_topics().await;
+        fixture.create_topics().await;
         let topic = fixture.replica.inputs[0].clone();
         let producer: BaseProducer = fixture.kafka.producer().create().expect("producer");
         for _ in 0..4 {

@@ -47,7 +47,7 @@ pub(super) async fn recover_until_open<S: Service<State: Stored>>(
     tokio::time::sleep(pause).await;
 
     for tries in 1_u32.. {
-        match acquire_and_recover(replica, member, &lease, &mut acquired).await {
+        match acquire_and_recover(replica, member, events, &lease, &mut acquired).await {
             Ok(lane) => return Ok(Box::new(lane)),
             Err(error @ (RecoveryError::Lost | RecoveryError::Stopped(_))) => return Err(error),
             // Neither waiting nor another try will help.
@@ -101,13 +101,18 @@ async fn until_back<S: Service>(replica: &Replica<S>, topic: &str, pauses: &mut 
 async fn acquire_and_recover<S: Service<State: Stored>>(
     replica: &Replica<S>,
     member: &Member,
+    events: &mpsc::UnboundedSender<TaskEvent>,
     lease: &Lease,
     acquired: &mut bool,
 ) -> Result<OpenLane, RecoveryError> {
     if !*acquired {
         let mut connection = replica.pool.acquire().await?;
-        *acquired = member.acquire(&mut connection, S::NAME, lease).await?;
+        if !member.acquire(&mut connection, S::NAME, lease).await? {
+            return Err(RecoveryError::Lost);
+        }
+        *acquired = true;
+        let _ = events.send(TaskEvent::Acquired { partition: lease.partition, token: lease.token });
         failpoints::reached(failpoints::LANE_TAKEN);
     }
-    if *acquired { recovery::recover(replica, lease).await } else { Err(RecoveryError::Lost) }
+    recovery::recover(replica, lease).await
 }

@@ -1,10 +1,12 @@
 //! Ownership of lanes: acquires, recovers and hands them over (docs/laws.md, "Fences").
 //!
-//! [`supervisor`] keeps the state of each lane of this replica and decides by [`rebalance`]; its
-//! tasks [`acquire`] and then recover a lane ([`recovery`]), or hand it over ([`handover`]).
+//! [`supervisor`] keeps the state of each lane of this replica ([`held`]) and decides by
+//! [`rebalance`]; its tasks [`acquire`] and then recover a lane ([`recovery`]), or hand it over
+//! ([`handover`]).
 
 mod acquire;
 mod handover;
+mod held;
 mod rebalance;
 mod recovery;
 mod supervisor;

@@ -5,10 +5,9 @@
 //! results come back as [`TaskEvent`]s. A result that carries another token than the lane has now
 //! is about an earlier acquisition, and is ignored.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use sqlx::PgConnection;
@@ -19,6 +18,7 @@ use uuid::Uuid;
 
 use super::acquire::{Acquisition, recover_until_open};
 use super::handover::hand_over;
+use super::held::{HeldLane, HeldLanes};
 use super::rebalance::{Holdings, rebalance};
 use super::recovery::RecoveryError;
 use crate::admission::Admission;
@@ -41,11 +41,6 @@ const RENEW_WITHIN: Duration = Duration::from_millis(500);
 const RENEW_SOON: Duration = Duration::from_millis(50);
 /// Pauses while the database is unreachable.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
-/// Pauses before a lane whose relay stalled is recovered. Each recovery writes a `reel.opened`, so
-/// they get long if its records are refused again and again.
-const REOPEN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(8));
-/// Time for which a lane must have been open for its next pause to be short again.
-const LONG_OPEN: Duration = Duration::from_secs(10);
 /// Timeout of the database in one renewal.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that a stopping replica waits for a recovery to end.
@@ -54,27 +49,14 @@ const RECOVERY_WITHIN: Duration = Duration::from_secs(2);
 /// What the supervisor's own tasks report to it.
 #[derive(Debug)]
 pub(super) enum TaskEvent {
+    /// The lease of a lane is ours.
+    Acquired { partition: Partition, token: Uuid },
     /// A lane was acquired and recovered; or it was lost or stopped.
     Recovered { lease: Lease, result: Result<Box<OpenLane>, RecoveryError> },
     /// A lane could not be opened yet, and is tried again; for status.
     Waiting { partition: Partition, token: Uuid, reason: String },
     /// A lane was handed over, or at least has left the step and the relay.
     HandedOver { partition: Partition, token: Uuid },
-}
-
-/// A lane as this replica holds it.
-struct HeldLane {
-    /// The lease, made up before the lane is acquired: its token counts once it was.
-    lease: Lease,
-    state: LaneState,
-    /// What it waits for, if that takes long; for status.
-    waiting: Option<String>,
-    /// The pauses before it is recovered again if its relay stalls.
-    pauses: Pauses,
-    /// When it was opened last.
-    opened_at: Instant,
-    /// The task that acquires and recovers it, if there ever was one; it may have ended.
-    recovery: Option<JoinHandle<()>>,
 }
 
 /// Supervises the lanes of one replica.
@@ -87,7 +69,7 @@ pub(crate) struct LaneSupervisor<S: Service> {
     relay: RelayHandle,
     tasks: mpsc::UnboundedSender<TaskEvent>,
     task_inbox: mpsc::UnboundedReceiver<TaskEvent>,
-    lanes: BTreeMap<Partition, HeldLane>,
+    lanes: HeldLanes,
     connection: Option<PgConnection>,
     /// The epoch that the database was in at the last renewal; none before the first.
     database_epoch: Option<DatabaseEpoch>,
@@ -143,7 +125,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             relay,
             tasks,
             task_inbox,
-            lanes: BTreeMap::new(),
+            lanes: HeldLanes::default(),
             connection: None,
             database_epoch: None,
             pauses: Pauses::new(RETRY.0, RETRY.1),
@@ -219,8 +201,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             self.create_lane_rows(&mut connection).await?;
         }
 
-        let tokens: Vec<Uuid> = self.lanes.values().map(|held| held.lease.token).collect();
-        let view = match self.member.renew(&mut connection, &tokens).await? {
+        let view = match self.member.renew(&mut connection, &self.lanes.tokens()).await? {
             Renewed::View(view) => view,
             Renewed::Superseded => {
                 let instance = self.member.instance.clone();
@@ -264,17 +245,9 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         }
     }
 
-    /// Drops the lanes whose lease is no longer ours. One in another database epoch never is. A
-    /// lane that is still being acquired may have no lease yet, and its recovery notices by itself
-    /// if it was lost.
+    /// Drops the lanes whose lease is no longer ours. One in another database epoch never is.
     fn drop_lost(&mut self, view: &View) {
-        let lost = |held: &HeldLane| {
-            let acquired = held.state != LaneState::Recovering;
-            held.lease.database_epoch != view.database_epoch
-                || (acquired && !view.held.contains(&held.lease.token))
-        };
-        let lanes = self.lanes.iter().filter(|(_, held)| lost(held));
-        for partition in lanes.map(|(partition, _)| *partition).collect::<Vec<_>>() {
+        for partition in self.lanes.lost(&view.database_epoch, &view.held) {
             self.drop_lane(partition);
         }
     }
@@ -282,9 +255,8 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     /// Begins to acquire the lanes that are free, or to hand one over. Returns whether nothing is
     /// changing.
     fn rebalance(&mut self, view: &View) -> bool {
-        let open = self.lanes.iter().filter(|(_, held)| held.state == LaneState::Open);
-        let open: Vec<Partition> = open.map(|(partition, _)| *partition).collect();
-        let all: Vec<Partition> = self.lanes.keys().copied().collect();
+        let open = self.lanes.which(|state| *state == LaneState::Open);
+        let all = self.lanes.which(|_| true);
         let holdings = Holdings { me: &self.member.instance, all: &all, open: &open };
         let change = rebalance(&holdings, &view.owners, &view.live);
 
@@ -292,26 +264,25 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             let lease = Lease::new(*partition, &view.database_epoch);
             let acquisition =
                 Acquisition { lease: lease.clone(), acquired: false, pause: Duration::ZERO };
-            let recovery = Some(self.spawn_recovery(acquisition));
-            let held = HeldLane { recovery, ..HeldLane::new(lease, LaneState::Recovering) };
-            self.lanes.insert(*partition, held);
+            let mut held = HeldLane::new(lease, LaneState::Acquiring);
+            held.recovery = Some(self.spawn_recovery(acquisition));
+            self.lanes.insert(held);
         }
 
         // One lane at a time: the others see it free before the next one leaves.
-        let leaving = self.lanes.values().any(|held| held.state == LaneState::Leaving);
+        let leaving = !self.lanes.which(|state| *state == LaneState::Leaving).is_empty();
         if let Some(partition) = change.hand_over.filter(|_| !leaving) {
             self.hand_over(partition);
         }
 
-        let recovering = self.lanes.values().any(|held| held.state == LaneState::Recovering);
-        change.is_none() && !leaving && !recovering
+        change.is_none() && !leaving && self.lanes.which(LaneState::is_opening).is_empty()
     }
 
     /// Handles what the step or the relay reports.
     fn handle_event(&mut self, event: LaneEvent) {
         match event {
             LaneEvent::Lost { partition, token } => {
-                if self.holds(partition, token) {
+                if self.lanes.under(partition, token).is_some() {
                     tracing::warn!(
                         event.code = "lane.lost", %partition, "lane lost to another replica"
                     );
@@ -330,16 +301,20 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     /// Handles what a recovery or a handover reports.
     fn handle_task_event(&mut self, event: TaskEvent) {
         match event {
+            TaskEvent::Acquired { partition, token } => {
+                if let Some(held) = self.lanes.under(partition, token) {
+                    held.state = LaneState::Recovering;
+                }
+            }
             TaskEvent::Recovered { lease, result } => self.recovered(&lease, result),
             TaskEvent::Waiting { partition, token, reason } => {
-                let held = self.lanes.get_mut(&partition);
-                if let Some(held) = held.filter(|held| held.lease.token == token) {
+                if let Some(held) = self.lanes.under(partition, token) {
                     held.waiting = Some(reason);
                 }
             }
             TaskEvent::HandedOver { partition, token } => {
-                if self.holds(partition, token) {
-                    self.lanes.remove(&partition);
+                if self.lanes.under(partition, token).is_some() {
+                    self.lanes.remove(partition);
                 }
             }
         }
@@ -349,9 +324,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     /// topics still hold what was read of them. If many partitions break together, the first report
     /// drops all lanes, and the others find none.
     fn recover_all(&mut self) {
-        let works = |held: &HeldLane| matches!(held.state, LaneState::Open | LaneState::Reopening);
-        let working = self.lanes.iter().filter(|(_, held)| works(held));
-        let working: Vec<Partition> = working.map(|(partition, _)| *partition).collect();
+        let working = self.lanes.which(LaneState::is_open);
         if !working.is_empty() {
             tracing::error!(
                 event.code = "input.broken",
@@ -368,18 +341,13 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     /// in the outbox.
     fn reopen(&mut self, partition: Partition, token: Uuid, reason: String) {
         // While it is being recovered already, or leaving, there is nothing more to do.
-        let held = self.lanes.get_mut(&partition);
-        let open =
-            |held: &&mut HeldLane| held.lease.token == token && held.state == LaneState::Open;
-        let Some(held) = held.filter(open) else { return };
-        if held.opened_at.elapsed() > LONG_OPEN {
-            held.pauses.reset();
-        }
+        let held = self.lanes.under(partition, token);
+        let Some(held) = held.filter(|held| held.state == LaneState::Open) else { return };
 
-        (held.state, held.waiting) = (LaneState::Reopening, Some(reason));
-        let (lease, pause) = (held.lease.clone(), held.pauses.next());
+        let pause = held.reopen(reason);
+        let lease = held.lease.clone();
         let recovery = self.spawn_recovery(Acquisition { lease, acquired: true, pause });
-        if let Some(held) = self.lanes.get_mut(&partition) {
+        if let Some(held) = self.lanes.under(partition, token) {
             held.recovery = Some(recovery);
         }
     }
@@ -389,8 +357,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         // The lane may have been dropped meanwhile, and perhaps acquired again: then this result is
         // void.
         let partition = lease.partition;
-        let held = self.lanes.get_mut(&partition);
-        let Some(held) = held.filter(|held| held.lease.token == lease.token) else { return };
+        let Some(held) = self.lanes.under(partition, lease.token) else { return };
 
         match result {
             Ok(_) if held.state == LaneState::Leaving => {}
@@ -404,8 +371,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                     tracing::info!(event.code = "lane.opened", %partition, epoch, "lane opened");
                     let _ = self.step.send(StepControl::Join(*lane));
                 }
-                held.state = LaneState::Open;
-                (held.opened_at, held.waiting) = (Instant::now(), None);
+                held.opened();
             }
             Err(RecoveryError::Stopped(reason)) => {
                 tracing::error!(
@@ -414,23 +380,17 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                 );
                 // Held on to, and its lease renewed, so that no other replica meets the same loss.
                 self.drop_lane(partition);
-                let stopped = HeldLane::new(lease.clone(), LaneState::Stopped(reason));
-                self.lanes.insert(partition, stopped);
+                self.lanes.insert(HeldLane::new(lease.clone(), LaneState::Stopped(reason)));
             }
             // Lost: no other error ends the task.
             Err(_) => self.drop_lane(partition),
         }
     }
 
-    /// Whether this replica holds the lane under this token.
-    fn holds(&self, partition: Partition, token: Uuid) -> bool {
-        self.lanes.get(&partition).is_some_and(|held| held.lease.token == token)
-    }
-
     /// Drops a lane without handing it over: ends its recovery, and takes it out of the step and
     /// the relay without waiting for either. Its writes are fenced.
     fn drop_lane(&mut self, partition: Partition) {
-        let Some(held) = self.lanes.remove(&partition) else { return };
+        let Some(held) = self.lanes.remove(partition) else { return };
         if let Some(recovery) = held.recovery {
             recovery.abort();
         }
@@ -459,8 +419,10 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
 
     /// Starts to hand a lane over.
     fn hand_over(&mut self, partition: Partition) {
-        let held = self.lanes.get_mut(&partition);
-        let Some(held) = held.filter(|held| held.state == LaneState::Open) else { return };
+        let Some(held) = self.lanes.get_mut(partition) else { return };
+        if held.state != LaneState::Open {
+            return;
+        }
         held.state = LaneState::Leaving;
         let lease = held.lease.clone();
         tracing::info!(event.code = "lane.leaving", %partition, "handing the lane over");
@@ -476,14 +438,13 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
 
     /// Hands all lanes over, side by side, and leaves the live replicas.
     async fn stop(&mut self) {
-        let leaving = std::mem::take(&mut self.lanes).into_values().map(|held| {
+        let leaving = std::mem::take(&mut self.lanes).into_lanes().map(|held| {
             let (step, relay, replica) = (&self.step, &self.relay, &self.replica);
             async move {
-                // Only when an acquisition has ended can its lease be released, and so it is waited
-                // for. In `Reopening` the lease is ours already, and the task may be in a long
-                // pause.
+                // Only once a lease was acquired can it be released, and so the task is waited for.
+                // In the other states the lease is ours, and the task may be in a long pause.
                 if let Some(mut recovery) = held.recovery {
-                    let ended = held.state != LaneState::Reopening
+                    let ended = held.state == LaneState::Acquiring
                         && tokio::time::timeout(RECOVERY_WITHIN, &mut recovery).await.is_ok();
                     if !ended {
                         recovery.abort();
@@ -533,11 +494,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
 
     /// Publishes the states of the lanes, for health and the projectors.
     fn publish_status(&self) {
-        let lanes = || self.lanes.iter();
-        let states = lanes().map(|(partition, held)| (partition.0, held.state.clone())).collect();
-        let waiting =
-            lanes().filter_map(|(partition, held)| Some((partition.0, held.waiting.clone()?)));
-        let lanes = Lanes { states, waiting: waiting.collect() };
+        let lanes = self.lanes.status();
         self.status.send_if_modified(|published| {
             let changed = *published != lanes;
             *published = lanes;
@@ -549,14 +506,6 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
 /// Whether the event says that a lane was opened.
 fn opens(event: &TaskEvent) -> bool {
     matches!(event, TaskEvent::Recovered { result: Ok(_), .. })
-}
-
-impl HeldLane {
-    fn new(lease: Lease, state: LaneState) -> Self {
-        let pauses = Pauses::new(REOPEN.0, REOPEN.1);
-        let opened_at = Instant::now();
-        Self { lease, state, waiting: None, pauses, opened_at, recovery: None }
-    }
 }
 
 impl From<sqlx::Error> for RenewError {

@@ -190,7 +190,7 @@ impl Relay {
         }
     }
 
-    /// How long a turn may be put off if nothing arrives.
+    /// Time for which a turn may be put off if nothing arrives.
     fn pause(&self) -> Duration {
         if self.lanes.values().any(Lane::is_busy) {
             CURSOR_EVERY

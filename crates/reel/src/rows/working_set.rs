@@ -64,15 +64,15 @@ pub(crate) fn attempt<T: WorkingSet, R, E>(
 ) -> Result<Result<R, E>, Panicked> {
     match catch_unwind(AssertUnwindSafe(|| message(state))) {
         Ok(Ok(result)) => {
-            state.each(&mut |rows| rows.keep());
+            state.each(&mut |rows| rows.release());
             Ok(Ok(result))
         }
         Ok(Err(error)) => {
-            state.each(&mut |rows| rows.undo());
+            state.each(&mut |rows| rows.rollback());
             Ok(Err(error))
         }
         Err(panic) => {
-            state.each(&mut |rows| rows.undo());
+            state.each(&mut |rows| rows.rollback());
             Err(Panicked::of(panic.as_ref()))
         }
     }

@@ -65,8 +65,8 @@ async fn ready(State(health): State<Health>) -> Response {
         "ready": closed.is_none(),
         "reason": closed,
         "lanes": {
-            "open": count(|state| matches!(state, LaneState::Open | LaneState::Reopening)),
-            "opening": count(|state| matches!(state, LaneState::Recovering)),
+            "open": count(LaneState::is_open),
+            "opening": count(LaneState::is_opening),
             "waiting": lanes.waiting,
             "stopped": stopped,
         },

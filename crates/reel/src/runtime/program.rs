@@ -96,7 +96,7 @@ pub fn main<A: App>() -> ExitCode {
         }
         Command::Topics { kafka, topics } => {
             log_as(LogFormat::Human);
-            report(runtime.block_on(make_topics::<A>(&kafka, &topics)))
+            report(runtime.block_on(create_topics::<A>(&kafka, &topics)))
         }
         Command::Health(settings) => match runtime.block_on(health::ask(settings.http_address)) {
             Ok(said) => {
@@ -134,7 +134,7 @@ async fn migrate_at<A: App>(settings: &DatabaseSettings) -> Result<(), ServeErro
     Ok(())
 }
 
-async fn make_topics<A: App>(
+async fn create_topics<A: App>(
     kafka: &KafkaSettings,
     topics: &TopicSettings,
 ) -> Result<(), ServeError> {

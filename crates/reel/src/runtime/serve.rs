@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::{self, Health};
 use super::program::{bad_property, bad_url, migrate};
 use super::settings::RunSettings;
-use super::wiring::{self, Ends, Running};
+use super::wiring::{self, ReplicaParts, Running};
 use super::{App, ConfigError, HttpContext};
 use crate::admission::{Admission, Commands};
 use crate::database::Database;
@@ -136,8 +136,9 @@ pub async fn serve<A: App>(
         database,
         service: PhantomData,
     });
-    let ends = Ends { admission, authors, status, consumer, records, commands: command_inbox };
-    let running = wiring::start(replica, settings, ends, A::projections());
+    let parts =
+        ReplicaParts { admission, authors, status, consumer, records, commands: command_inbox };
+    let running = wiring::start(replica, settings, parts, A::projections());
     let running = running.map_err(|error| bad_property(&error))?;
 
     run_until_stopped(running, http, &stop).await?;
@@ -322,8 +323,8 @@ async fn missing_topic(database: &Database, topic: &str, own: bool) -> String {
     };
     if known.await.unwrap_or(false) {
         format!(
-            "THE TOPIC {topic} IS GONE, and was read or written before: nothing runs until it is \
-             back as it was"
+            "topic {topic} is gone, but was read or written before: nothing runs until it is back \
+             as it was"
         )
     } else {
         format!(

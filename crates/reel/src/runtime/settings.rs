@@ -145,7 +145,7 @@ pub struct RunSettings {
     /// Name of this replica, the same after each restart; by default the host name
     #[arg(long, env = "INSTANCE_ID", default_value_t = hostname())]
     pub instance_id: String,
-    /// How long a dead replica keeps its lanes, such as `5s`
+    /// Time for which a dead replica keeps its lanes, such as `5s`
     #[arg(long, env = "LEASE", default_value = "5s", value_parser = duration)]
     pub lease: Duration,
     /// Most messages in one transaction
@@ -165,7 +165,7 @@ pub struct RunSettings {
     /// Most commands that may wait in a replica, besides the batch in progress; others get 503
     #[arg(long, env = "COMMAND_LIMIT", default_value_t = COMMAND_LIMIT)]
     pub command_limit: usize,
-    /// How long a command may wait for its answer before it gets 503, such as `10s`
+    /// Time for which a command may wait for its answer before it gets 503, such as `10s`
     #[arg(long, env = "COMMAND_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub command_timeout: Duration,
     /// Most HTTP connections that a replica serves at a time; others get 503, except for health

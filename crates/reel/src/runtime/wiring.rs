@@ -37,7 +37,7 @@ use crate::step::{StepInbox, StepLimits, StepLoop, StepParts, StepStopped};
 const NOTIFIED: usize = 256;
 
 /// The parts and channel ends that are created before the replica.
-pub(super) struct Ends<S: Service> {
+pub(super) struct ReplicaParts<S: Service> {
     pub(super) admission: Admission,
     pub(super) authors: StatusAuthors,
     pub(super) status: Status,
@@ -60,10 +60,10 @@ pub(super) struct Running {
 pub(super) fn start<S: Service<State: Stored>>(
     replica: Arc<Replica<S>>,
     settings: &RunSettings,
-    ends: Ends<S>,
+    parts: ReplicaParts<S>,
     projections: Vec<Box<dyn Projection>>,
 ) -> Result<Running, KafkaError> {
-    let Ends { admission, authors, status, consumer, records, commands } = ends;
+    let ReplicaParts { admission, authors, status, consumer, records, commands } = parts;
     let (events, event_inbox) = mpsc::unbounded_channel::<LaneEvent>();
     let (step_control, step_controls) = mpsc::unbounded_channel();
     let (new_rows, notified) = mpsc::channel::<Vec<Partition>>(NOTIFIED);

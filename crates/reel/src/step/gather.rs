@@ -82,12 +82,12 @@ pub(super) enum LastCommit {
     Unknown,
 }
 
-/// How long a batch waits for a locked row.
+/// Whether a batch waits long for a locked row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
     /// As long as the session's `lock_timeout`.
     Patient,
-    /// Briefly, because a row was found locked. After `until` the same as `Patient`.
+    /// Briefly, because a row was found locked a moment ago.
     Impatient { until: Instant },
 }
 
@@ -332,11 +332,15 @@ impl Patience {
         *self = Self::Impatient { until: Instant::now() + IMPATIENT_FOR };
     }
 
-    /// Whether a batch that starts now waits only briefly.
-    pub(super) fn is_impatient(self) -> bool {
-        match self {
-            Self::Patient => false,
-            Self::Impatient { until } => Instant::now() < until,
+    /// Whether a batch that starts now waits only briefly. Once `until` has passed, patience is
+    /// back.
+    pub(super) fn is_impatient(&mut self) -> bool {
+        match *self {
+            Self::Impatient { until } if Instant::now() < until => true,
+            Self::Patient | Self::Impatient { .. } => {
+                *self = Self::Patient;
+                false
+            }
         }
     }
 }

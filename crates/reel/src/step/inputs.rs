@@ -42,8 +42,8 @@ struct Input {
     end_at_opening: i64,
 }
 
-/// How long deadlines have waited for what was in the inputs when the lane was opened: an outage
-/// must not expire orders whose answer is waiting in a topic. [`LaneInputs::has_caught_up`] ends
+/// The wait of deadlines for what was in the inputs when the lane was opened: an outage must not
+/// expire orders whose answer is waiting in a topic. [`LaneInputs::has_caught_up`] ends
 /// the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CatchUp {

@@ -18,7 +18,7 @@ pub(crate) struct Member {
     pub(crate) instance: String,
     /// New at each start: it distinguishes two processes of one instance id.
     pub(crate) incarnation: Uuid,
-    /// How long its leases run.
+    /// Duration of its leases.
     pub(crate) lease: Duration,
 }
 

@@ -78,7 +78,7 @@ async fn open_lane(fixture: &Fixture) -> (Lease, Result<OpenLane, RecoveryError>
 
 async fn opened(name: &str) -> (Fixture, OpenLane) {
     let fixture = Fixture::closed(name).await;
-    fixture.make_topics().await;
+    fixture.create_topics().await;
     let lane = open_lane(&fixture).await.1.expect("opens");
     (fixture, lane)
 }
@@ -202,7 +202,7 @@ async fn an_own_topic_that_was_recreated_stops_the_lane() {
     devstack::topics::delete_with_prefix(&fixture.kafka.brokers, &fixture.kafka.prefix)
         .await
         .expect("deleted");
-    fixture.make_topics().await;
+    fixture.create_topics().await;
     fixture.replica.publisher.open(LANE, "another").await.expect("opened by somebody else");
 
     let Err(RecoveryError::Stopped(reason)) = open_lane(&fixture).await.1 else {

@@ -293,7 +293,7 @@ impl Fixture {
     }
 
     /// Creates the topics of both services.
-    pub(crate) async fn make_topics(&self) {
+    pub(crate) async fn create_topics(&self) {
         let topics = crate::kafka::Topics::new(self.kafka.clone()).expect("admin");
         for topic in ["paid", "credited"] {
             topics.create_journal(topic, PARTITIONS, None).await.expect("topic");

@@ -10,7 +10,7 @@ use contracts::OrderId;
 use contracts::orders::OrderEvent;
 use reel_core::model::{Deadlines, Impossible, Rows, Service, Timestamp, Trigger};
 
-pub use order::{Order, OrderCommand, OrderRejection, PlaceOrder, Status, WantedLine};
+pub use order::{Order, OrderCommand, OrderRejection, PlaceOrder, RequestedLine, Status};
 pub use reactions::OrderInput;
 
 /// The order service.

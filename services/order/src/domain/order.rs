@@ -63,8 +63,8 @@ pub struct PlaceOrder {
     /// Who pays.
     pub customer: CustomerId,
     /// The lines of the request; a product may occur more than once.
-    pub lines: Vec<WantedLine>,
-    /// How long the order may stay open.
+    pub lines: Vec<RequestedLine>,
+    /// Time for which the order may stay open.
     pub settle_within: Duration,
     /// Hash of the request.
     pub request_hash: RequestHash,
@@ -72,9 +72,9 @@ pub struct PlaceOrder {
 
 /// A line of a request, with its price from the price list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct WantedLine {
+pub struct RequestedLine {
     pub sku: Sku,
-    /// How many.
+    /// The quantity.
     pub quantity: i64,
     /// The price of one; `None` if the product is not in the price list.
     pub unit_price: Option<Money>,
@@ -223,7 +223,7 @@ impl PlaceOrder {
     /// One line for each product, in the order in which the products first occur.
     fn merged(&self) -> Result<Vec<PricedLine>, OrderRejection> {
         let mut merged: Vec<PricedLine> = Vec::new();
-        for (nth, WantedLine { sku, quantity, unit_price }) in self.lines.iter().enumerate() {
+        for (nth, RequestedLine { sku, quantity, unit_price }) in self.lines.iter().enumerate() {
             let unit_price = unit_price
                 .ok_or_else(|| OrderRejection::UnknownProduct { line: nth, sku: sku.clone() })?;
             match merged.iter_mut().find(|line| line.sku == *sku) {

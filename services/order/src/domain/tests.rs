@@ -9,7 +9,7 @@ use contracts::{Currency, CustomerId, Money, OrderId, PricedLine, RequestHash, S
 use reel_core::model::{DeadlineChange, Service, Timestamp};
 use reel_core::testing::Given;
 
-use super::{OrderCommand, OrderRejection, OrderService, PlaceOrder, Status, WantedLine};
+use super::{OrderCommand, OrderRejection, OrderService, PlaceOrder, RequestedLine, Status};
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000);
 
@@ -25,15 +25,15 @@ fn customer() -> CustomerId {
     "anna".parse().expect("a customer")
 }
 
-fn wanted(sku: &str, quantity: i64, cents: i64) -> WantedLine {
-    WantedLine {
+fn wanted(sku: &str, quantity: i64, cents: i64) -> RequestedLine {
+    RequestedLine {
         sku: sku.parse().expect("a sku"),
         quantity,
         unit_price: Some(Money::new(cents, Currency::EUR)),
     }
 }
 
-fn place(lines: Vec<WantedLine>) -> PlaceOrder {
+fn place(lines: Vec<RequestedLine>) -> PlaceOrder {
     let request_hash = RequestHash::of(&lines);
     PlaceOrder {
         order_id: order_id(),
@@ -300,7 +300,7 @@ mod placing_an_order {
 
     #[test]
     fn is_refused_for_a_product_without_a_price() {
-        let unknown = WantedLine { unit_price: None, ..wanted("B", 1, 0) };
+        let unknown = RequestedLine { unit_price: None, ..wanted("B", 1, 0) };
         let sku = unknown.sku.clone();
         given([])
             .asked(OrderCommand::PlaceOrder(place(vec![wanted("A", 1, 1), unknown])))
@@ -321,8 +321,10 @@ mod placing_an_order {
     #[test]
     fn is_refused_in_two_currencies() {
         let kronor = Money::new(1, "SEK".parse().expect("a currency"));
-        let lines =
-            vec![wanted("A", 1, 1), WantedLine { unit_price: Some(kronor), ..wanted("B", 1, 1) }];
+        let lines = vec![
+            wanted("A", 1, 1),
+            RequestedLine { unit_price: Some(kronor), ..wanted("B", 1, 1) },
+        ];
         given([])
             .asked(OrderCommand::PlaceOrder(place(lines)))
             .then_rejected(&OrderRejection::NoTotal);

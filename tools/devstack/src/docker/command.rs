@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 /// The output and the exit code of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandOutput {
     /// The exit code; 128 if the command was killed.
     pub code: i32,
     /// Its standard output.
@@ -16,7 +16,7 @@ pub struct Said {
     pub err: String,
 }
 
-impl Said {
+impl CommandOutput {
     /// Returns the standard output of a command that succeeded.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Said {
 ///
 /// # Errors
 /// If it cannot be run at all.
-pub async fn docker(args: &[&str]) -> Result<Said> {
+pub async fn docker(args: &[&str]) -> Result<CommandOutput> {
     run(Command::new("docker").args(args)).await
 }
 
@@ -66,7 +66,7 @@ pub async fn stop(container: &str) -> Result<i32> {
         .with_context(|| format!("cannot parse the exit code of {container}: {code:?}"))
 }
 
-pub(super) async fn run(command: &mut Command) -> Result<Said> {
+pub(super) async fn run(command: &mut Command) -> Result<CommandOutput> {
     let output = command
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -74,7 +74,7 @@ pub(super) async fn run(command: &mut Command) -> Result<Said> {
         .await
         .context("cannot run docker")?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Said {
+    Ok(CommandOutput {
         code: output.status.code().unwrap_or(128),
         out: text(output.stdout),
         err: text(output.stderr),
@@ -89,17 +89,17 @@ pub async fn engine(test: &str) -> Result<bool> {
     let required = std::env::var("REQUIRE_DOCKER").is_ok_and(|required| required == "1");
     let skipped = skipped(test, probe(&mut Command::new("docker")).await, required)?;
     if let Some(skipped) = &skipped {
-        crate::tell(skipped);
+        crate::print_uncaptured(skipped);
     }
     Ok(skipped.is_none())
 }
 
-async fn probe(docker: &mut Command) -> Result<Said> {
+async fn probe(docker: &mut Command) -> Result<CommandOutput> {
     run(docker.args(["version", "--format", "{{.Server.Version}}"])).await
 }
 
 /// The message for a test that is skipped because no engine has answered; `None` if one has.
-fn skipped(test: &str, answer: Result<Said>, required: bool) -> Result<Option<String>> {
+fn skipped(test: &str, answer: Result<CommandOutput>, required: bool) -> Result<Option<String>> {
     let reason = match answer {
         Ok(said) if said.code == 0 => return Ok(None),
         Ok(said) => said.text().trim().to_owned(),
@@ -115,11 +115,11 @@ fn skipped(test: &str, answer: Result<Said>, required: bool) -> Result<Option<St
 mod tests {
     use super::*;
 
-    fn said(code: i32, text: &str) -> Result<Said> {
-        Ok(Said { code, out: String::new(), err: text.to_owned() })
+    fn said(code: i32, text: &str) -> Result<CommandOutput> {
+        Ok(CommandOutput { code, out: String::new(), err: text.to_owned() })
     }
 
-    async fn without_docker_on_the_path() -> Result<Said> {
+    async fn without_docker_on_the_path() -> Result<CommandOutput> {
         probe(Command::new("docker").env("PATH", "/nowhere")).await
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use testcontainers_modules::testcontainers::compose::DockerCompose;
 use tokio::process::Command;
 
-use super::command::{self, Said, docker};
+use super::command::{self, CommandOutput, docker};
 use super::guard::Guard;
 use crate::topics;
 
@@ -73,7 +73,7 @@ impl Compose {
     ///
     /// # Errors
     /// If it cannot be run at all.
-    pub async fn run(&self, args: &[&str]) -> Result<Said> {
+    pub async fn run(&self, args: &[&str]) -> Result<CommandOutput> {
         let mut command = Command::new("docker");
         command.args(["compose", "--project-name", &self.project, "--file"]).arg(&self.file);
         command::run(command.args(args).envs(&self.environment)).await

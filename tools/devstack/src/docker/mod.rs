@@ -12,7 +12,7 @@ mod containers;
 #[cfg(feature = "docker")]
 mod guard;
 
-pub use command::{Said, docker, engine, kill, stop};
+pub use command::{CommandOutput, docker, engine, kill, stop};
 #[cfg(feature = "docker")]
 pub use compose::Compose;
 #[cfg(feature = "docker")]

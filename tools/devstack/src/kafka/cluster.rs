@@ -80,8 +80,8 @@ impl KafkaCluster {
     ///
     /// # Errors
     /// If it is running, or does not start; without a second node it does not become ready.
-    pub async fn start_again(&mut self, node: usize) -> Result<()> {
-        self.nodes[node].start_again().await
+    pub async fn restart(&mut self, node: usize) -> Result<()> {
+        self.nodes[node].restart().await
     }
 
     /// Pauses a node (SIGSTOP): its connections stay open, but get no answer, as if its machine

@@ -35,7 +35,7 @@ impl Listener {
     /// If no port is free.
     pub async fn new(name: &str) -> Result<Self> {
         let port = Port::reserve(None)?;
-        let proxy = Proxy::to(port.number).await?;
+        let proxy = Proxy::to(port.number()).await?;
         Ok(Self { name: name.to_uppercase(), port, proxy })
     }
 
@@ -100,7 +100,7 @@ impl KafkaServer {
     pub async fn start_behind(folder: impl AsRef<Path>, listeners: &[&Listener]) -> Result<Self> {
         let ports = listeners
             .iter()
-            .map(|listener| (listener.name.clone(), listener.port.number, listener.proxy.port()));
+            .map(|listener| (listener.name.clone(), listener.port.number(), listener.proxy.port()));
         let mut kind = kind(&[]);
         kind.proxied_listeners = ports.collect();
         Ok(Self::new(OwnServer::in_folder(kind, folder.as_ref()).await?))
@@ -146,8 +146,8 @@ impl KafkaServer {
     ///
     /// # Errors
     /// If it is running, or does not start.
-    pub async fn start_again(&mut self) -> Result<()> {
-        self.server.start_again().await
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server.restart().await
     }
 
     /// The folder of the log of a partition, for tests that damage it while the broker is stopped.

@@ -96,8 +96,8 @@ impl PostgresServer {
     ///
     /// # Errors
     /// If it is running, or does not start.
-    pub async fn start_again(&mut self) -> Result<()> {
-        self.server.start_again().await
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server.restart().await
     }
 
     /// Pauses all processes of the server (SIGSTOP): connections stay open, but get no answer.

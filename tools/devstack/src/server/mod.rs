@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use launch::Launch;
 pub(crate) use own::OwnServer;
-pub(crate) use ports::Port;
+pub use ports::Port;
 pub(crate) use process::Process;
 pub(crate) use shared::{running, start_shared, stop_shared};
 

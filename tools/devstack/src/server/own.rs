@@ -43,14 +43,14 @@ impl<K: Kind> OwnServer<K> {
 
     /// Starts a reserved server.
     pub(crate) async fn started(mut self) -> Result<Self> {
-        if let Err(error) = self.start_again().await {
+        if let Err(error) = self.restart().await {
             self.keep();
             return Err(error);
         }
         Ok(self)
     }
 
-    pub(crate) async fn start_again(&mut self) -> Result<()> {
+    pub(crate) async fn restart(&mut self) -> Result<()> {
         if self.running.is_some() {
             bail!("{} is already running: stop or kill it first", K::NAME);
         }
@@ -97,11 +97,11 @@ impl<K: Kind> OwnServer<K> {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.ports[0].number
+        self.ports[0].number()
     }
 
     pub(crate) fn ports(&self) -> Vec<u16> {
-        self.ports.iter().map(|port| port.number).collect()
+        self.ports.iter().map(Port::number).collect()
     }
 
     pub(crate) fn log(&self) -> PathBuf {

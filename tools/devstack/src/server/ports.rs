@@ -1,4 +1,5 @@
-//! Free ports that stay reserved while their server is down.
+//! Free ports that stay reserved: two servers that start at once never get the same one, and a
+//! server that is down keeps its own.
 //!
 //! They are below the range of outgoing connections: otherwise the system could give a client of
 //! one test the port of a server that another test has stopped and is about to start again.
@@ -11,24 +12,34 @@ use anyhow::{Result, bail};
 
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
-/// A port that no other server of this data folder gets while this value exists.
-pub(crate) struct Port {
-    pub(crate) number: u16,
+/// A free port of 127.0.0.1 that nobody else who reserves ports gets while this value exists.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
     _lock: File,
 }
 
 impl Port {
-    /// Reserves the port that the server had before if it is free, otherwise any free one.
-    pub(crate) fn reserve(before: Option<u16>) -> Result<Self> {
+    /// Reserves the preferred port if it is free, otherwise any free one.
+    ///
+    /// # Errors
+    /// If no port is free, or the data folder cannot be written.
+    pub fn reserve(preferred: Option<u16>) -> Result<Self> {
         let folder = crate::folders::data()?.join("ports");
         crate::folders::create_ours(&folder)?;
         let any = std::iter::repeat_with(|| fastrand::u16(RANGE)).take(500);
-        for number in before.into_iter().chain(any) {
+        for number in preferred.into_iter().chain(any) {
             if let Some(port) = Self::try_reserve(&folder, number)? {
                 return Ok(port);
             }
         }
         bail!("no free port between {} and {}: stop some servers", RANGE.start, RANGE.end)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
     }
 
     fn try_reserve(folder: &Path, number: u16) -> Result<Option<Self>> {

@@ -26,7 +26,7 @@ pub(crate) async fn start_shared<K: Kind>(kind: K, folder: &Path) -> Result<Stat
     }
 
     let (folder, ports) = take_folder::<K>(folder).await?;
-    let ports: Vec<_> = ports.iter().map(|port| port.number).collect();
+    let ports: Vec<_> = ports.iter().map(super::Port::number).collect();
     let process = kind.prepare(&folder, &ports).await?.shared(&folder)?;
     let state = State { pid: process.pid, ports };
     state.write(&folder)?;

@@ -69,7 +69,7 @@ impl<S: Service<State: Debug + Clone>> Functions<S> {
     /// Interns a state. Its changes are kept first, so that equal rows print alike whatever led to
     /// them.
     fn intern(&self, mut state: S::State) -> Folded {
-        state.each(&mut |table: &mut dyn Savepoint| table.keep());
+        state.each(&mut |table: &mut dyn Savepoint| table.release());
         Folded(self.states.intern(state))
     }
 }

@@ -6,7 +6,8 @@ use contracts::payments::{AccountCredited, PaymentEvent, PaymentRefunded};
 use contracts::{Currency, CustomerId, DepositId, Money, OrderId, ReceiptId, RequestHash, Sku};
 use inventory::domain::{Inventory, InventoryInput, InventoryService, Reservation};
 use order::domain::{
-    OrderCommand, OrderInput, OrderService, Orders, PlaceOrder, Status as OrderStatus, WantedLine,
+    OrderCommand, OrderInput, OrderService, Orders, PlaceOrder, RequestedLine,
+    Status as OrderStatus,
 };
 use payment::domain::{PaymentInput, PaymentService, Payments, Status as PaymentStatus};
 use reel_core::model::Message;
@@ -379,7 +380,7 @@ fn unfinished(
 }
 
 fn place(order_id: OrderId) -> PlaceOrder {
-    let line = WantedLine { sku: product(), quantity: 1, unit_price: Some(eur(PRICE)) };
+    let line = RequestedLine { sku: product(), quantity: 1, unit_price: Some(eur(PRICE)) };
     let settle_within = std::time::Duration::from_secs(900);
     PlaceOrder {
         order_id,

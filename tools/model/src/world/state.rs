@@ -15,7 +15,7 @@ pub struct World {
     pub broken: Option<Broken>,
 }
 
-/// How often each fault may still happen.
+/// The times that each fault may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Budget {
     /// A relay sends again.

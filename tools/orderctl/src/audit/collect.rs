@@ -18,14 +18,14 @@ const CONCURRENT_READS: usize = 12;
 
 /// Where a system's topics and databases are.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct Sources {
     /// The cluster, and the prefix of every topic's name.
     pub kafka: KafkaConfig,
     /// The address of each service's database.
     pub databases: PerService<String>,
 }
 
-impl Places {
+impl Sources {
     /// Returns where the system of these options is.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 use reel::runtime::KafkaSettings;
 
-use super::Places;
+use super::Sources;
 use crate::system::{PerService, Service};
 use crate::up;
 
@@ -42,13 +42,13 @@ pub struct Options {
 /// # Errors
 /// If no system is named and none runs, or Kafka or Postgres cannot be read.
 pub async fn run(options: &Options) -> Result<ExitCode> {
-    let places = match options.places()? {
-        Some(places) => places,
-        None => up::places()?.context(
+    let sources = match options.sources()? {
+        Some(sources) => sources,
+        None => up::sources()?.context(
             "no system runs: name one with options (see --help), or start one with `orderctl up`",
         )?,
     };
-    let audit = places.audit().await?;
+    let audit = sources.audit().await?;
     if options.json {
         println!("{}", serde_json::to_string(&audit.figures)?);
     } else {
@@ -58,7 +58,7 @@ pub async fn run(options: &Options) -> Result<ExitCode> {
 }
 
 impl Options {
-    fn places(&self) -> Result<Option<Places>> {
+    fn sources(&self) -> Result<Option<Sources>> {
         let Some(brokers) = self.brokers.clone() else { return Ok(None) };
         let kafka = KafkaSettings::new(&brokers, &self.topic_prefix);
         let database = |service: Service| {
@@ -68,7 +68,7 @@ impl Options {
                 None => from_environment(service),
             }
         };
-        Ok(Some(Places {
+        Ok(Some(Sources {
             kafka: kafka.kafka("orderctl")?,
             databases: PerService::try_new(database)?,
         }))

@@ -95,7 +95,7 @@ impl Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Open => "open",
-            Self::Compensating => "undoing",
+            Self::Compensating => "compensating",
             Self::Parked => "parked",
             Self::MoneyDrift => "money drift",
             Self::StockDrift => "stock drift",

@@ -77,7 +77,7 @@ impl<S: Service> Folded<S> {
             _ => {
                 let recorded = Recorded::<S::Event>::of(record)?;
                 S::evolve(&mut self.state, &recorded.event);
-                self.state.each(&mut |table: &mut dyn Savepoint| table.keep());
+                self.state.each(&mut |table: &mut dyn Savepoint| table.release());
                 deadlines
                     .apply::<S>(record.partition, key, S::deadlines(&recorded.event))
                     .map_err(one_line)?;

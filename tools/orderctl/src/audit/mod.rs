@@ -3,7 +3,7 @@
 //! The audit does not rely on what the services report. It reads every record of the three topics
 //! by the consumer's rule (law 3), folds what is accepted with the production `evolve` (law 6), and
 //! compares the result with the tables row by row. Then it joins the three logs order by order.
-//! [`collect`](Places::collect) reads; [`audit`] computes and is pure.
+//! [`collect`](Sources::collect) reads; [`audit`] computes and is pure.
 //!
 //! `order_saga` knows orders, money and stock. The other modules know services in general, except
 //! that the [kinds of findings](Kind) name what can go wrong with an order.
@@ -21,7 +21,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use collect::Places;
+pub use collect::Sources;
 pub use collected::{DeadlineRow, Lane, OutboxRow, ParkedRow, Side};
 pub use command::{Options, run};
 pub use findings::{Finding, Findings, Kind};

@@ -49,7 +49,7 @@ impl Follow {
             };
             let Progress { open, confirmed, cancelled, compensating, .. } = progress;
             let ended = u64::try_from(confirmed + cancelled - compensating).unwrap_or(0);
-            let rest = format!("{open} open, {compensating} undoing");
+            let rest = format!("{open} open, {compensating} compensating");
             self.bar.set_position(ended);
             self.bar.set_message(rest.clone());
             if !self.on_terminal && written_at.elapsed() >= LINE_INTERVAL {

@@ -206,7 +206,7 @@ async fn drive_and_audit(
     };
     follow.end();
 
-    let audit = view.places().audit().await?;
+    let audit = view.sources().audit().await?;
     print(&format!("\n{}\n{}\n\n{audit}", summary::of(&audit.sagas), replicas.kills().await))?;
     replicas.stop().await?;
     ensure!(

@@ -29,7 +29,8 @@ pub(super) fn of(sagas: &[Saga]) -> String {
         created.len(),
         span.as_secs_f64()
     );
-    let _ = writeln!(text, "from OrderCreated to the saga's last event, undoing included (ms)");
+    let _ =
+        writeln!(text, "from OrderCreated to the saga's last event, compensation included (ms)");
     let _ = writeln!(text, "{:<48}{:>8}{:>8}{:>8}{:>8}", "outcome", "orders", "p50", "p95", "p99");
     for (outcome, durations) in &mut outcomes {
         row(&mut text, outcome, durations);

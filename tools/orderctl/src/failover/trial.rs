@@ -155,8 +155,8 @@ impl<'a> Trials<'a> {
                 }
                 let restart = async {
                     match fault {
-                        Fault::KafkaRestart | Fault::KafkaKill => stack.kafka.start_again().await?,
-                        _ => stack.postgres.start_again().await?,
+                        Fault::KafkaRestart | Fault::KafkaKill => stack.kafka.restart().await?,
+                        _ => stack.postgres.restart().await?,
                     }
                     anyhow::Ok(Instant::now())
                 };

@@ -32,7 +32,7 @@ impl Run {
             std::fs::remove_dir_all(&copy)?;
         }
         postgres.copy_to(&copy).await?;
-        postgres.start_again().await
+        postgres.restart().await
     }
 
     /// Stops Postgres while the services cannot reach Kafka, so that something is acknowledged and
@@ -54,7 +54,7 @@ impl Run {
         self.note_losses(&Service::SAGA).await?;
 
         postgres.restore_from(self.copy_folder()).await?;
-        postgres.start_again().await?;
+        postgres.restart().await?;
         to_kafka.iter().for_each(|listener| listener.proxy().set(Network::Pass));
         Ok(())
     }

@@ -32,14 +32,14 @@ impl Run {
                 self.begin_fault(fault, None, None).await;
                 kafka.kill().await?;
                 sleep(*down).await;
-                kafka.start_again().await
+                kafka.restart().await
             }
             Fault::KillServer { server: Server::Postgres, down } => {
                 let mut postgres = self.stage.postgres.lock().await;
                 self.begin_fault(fault, None, None).await;
                 postgres.kill().await?;
                 sleep(*down).await;
-                postgres.start_again().await
+                postgres.restart().await
             }
             Fault::Network { service, server, network, hold } => {
                 let change = async |proxy: &Proxy| {
@@ -71,7 +71,7 @@ impl Run {
         self.begin_fault(fault, Some(member.service), Some(&member.name)).await;
         replica.kill().await?;
         sleep(down).await;
-        member.start_again(&self.stage.system, &mut replica).await
+        member.restart(&self.stage.system, &mut replica).await
     }
 
     async fn pause(&self, fault: &Fault, member: &Member, hold: Duration) -> Result<()> {
@@ -88,7 +88,7 @@ impl Run {
     async fn revive(&self, member: &Member, replica: &mut Replica) -> Result<()> {
         self.stage.note_death(replica).await;
         if !replica.is_running() {
-            member.start_again(&self.stage.system, replica).await?;
+            member.restart(&self.stage.system, replica).await?;
         }
         Ok(())
     }

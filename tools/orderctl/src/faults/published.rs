@@ -35,7 +35,7 @@ pub(super) struct Published {
 impl Published {
     /// Waits until the relays publish nothing more to the topics of these services, and reads them.
     pub(super) async fn when_quiet(system: &System, services: &[Service]) -> Result<Self> {
-        let reader = RangeReader::new(system.places().kafka);
+        let reader = RangeReader::new(system.sources().kafka);
         let limit = Instant::now() + QUIET_WITHIN;
         let (mut last, mut since) = (ends(&reader, system, services).await?, Instant::now());
         while since.elapsed() < QUIET_FOR && Instant::now() < limit {

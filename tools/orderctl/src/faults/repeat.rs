@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Produces the last records of each partition again, and returns their number.
 pub(super) async fn repeat(system: &System, service: Service) -> Result<usize> {
-    let (kafka, topic) = (system.places().kafka, system.topic(service));
+    let (kafka, topic) = (system.sources().kafka, system.topic(service));
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &kafka.brokers)
         .set("linger.ms", "0")

@@ -125,7 +125,7 @@ impl Stage {
             let mut replica = member.replica.lock().await;
             self.note_death(&mut replica).await;
             if !replica.is_running() {
-                member.start_again(&self.system, &mut replica).await?;
+                member.restart(&self.system, &mut replica).await?;
             }
             replica.wait_ready().await?;
         }
@@ -175,7 +175,7 @@ impl Member {
     }
 
     /// Starts it again under its instance id.
-    pub(super) async fn start_again(&self, system: &System, replica: &mut Replica) -> Result<()> {
+    pub(super) async fn restart(&self, system: &System, replica: &mut Replica) -> Result<()> {
         *replica = launch(system, self.service, &self.name, &self.environment).await?;
         self.pid.store(replica.pid(), Ordering::Relaxed);
         Ok(())

@@ -80,7 +80,7 @@ impl Run {
 
     /// Audits the system, and returns the result for people; empty if it cannot be audited.
     async fn audit(&self, report: &mut Report) -> String {
-        match timeout(AUDIT_WITHIN, self.stage.system.places().audit()).await {
+        match timeout(AUDIT_WITHIN, self.stage.system.sources().audit()).await {
             Ok(Ok(audit)) => {
                 let Figures { orders, confirmed, ok, .. } = &audit.figures;
                 report.row("orders confirmed", format!("{confirmed} of {orders}"));

@@ -1,20 +1,20 @@
 //! The order system in containers.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context, Result};
 use devstack::docker::{Compose, docker};
-use devstack::wait;
+use devstack::{Port, wait};
 use reel::kafka::KafkaConfig;
 use reqwest::StatusCode;
 use tempfile::TempDir;
 
+use super::launch::url;
 use super::{Client, PerService, Service, View};
-use crate::audit::Places;
+use crate::audit::Sources;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../compose/compose.yaml");
 const REPLICAS: usize = 2;
@@ -106,7 +106,7 @@ impl Deployed {
     /// Returns the address of a replica.
     #[must_use]
     pub fn url(&self, service: Service, nth: usize) -> String {
-        url(self.ports.services[service][nth - 1])
+        url(&self.ports.services[service][nth - 1])
     }
 
     /// Waits until a replica is ready.
@@ -135,43 +135,31 @@ impl Deployed {
 /// Ports of this machine. They are chosen here, because ports that Docker chooses change when a
 /// container is started again.
 struct Ports {
-    brokers: Vec<(&'static str, u16)>,
-    postgres: u16,
-    services: PerService<Vec<u16>>,
+    brokers: Vec<(&'static str, Port)>,
+    postgres: Port,
+    services: PerService<Vec<Port>>,
 }
 
 impl Ports {
     fn free(brokers: &[&'static str]) -> Result<Self> {
-        let mut listeners = Vec::new(); // all open at once, so that no port is given twice
-        let mut take = || {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            let port = listener.local_addr()?.port();
-            listeners.push(listener);
-            anyhow::Ok(port)
-        };
+        let take = || Port::reserve(None);
         Ok(Self {
             brokers: brokers.iter().map(|name| Ok((*name, take()?))).collect::<Result<_>>()?,
             postgres: take()?,
-            services: PerService::try_new(|_| {
-                (0..REPLICAS).map(|_| take()).collect::<Result<Vec<_>>>()
-            })?,
+            services: PerService::try_new(|_| (0..REPLICAS).map(|_| take()).collect())?,
         })
     }
 
     /// Returns the ports as settings of the compose file, such as `ORDER_1_PORT`.
     fn settings(&self) -> impl Iterator<Item = (String, String)> {
-        let of_service = |(service, ports): (Service, &Vec<u16>)| {
-            (1..)
-                .zip(ports.clone())
-                .map(move |(nth, port)| (format!("{service}-{nth}"), port))
-                .collect::<Vec<_>>()
-        };
-        let brokers = self.brokers.iter().map(|(name, port)| ((*name).to_owned(), *port));
-        let all = brokers
-            .chain([("postgres".to_owned(), self.postgres)])
-            .chain(self.services.iter().flat_map(of_service));
+        let brokers = self.brokers.iter().map(|(name, port)| ((*name).to_owned(), port));
+        let services = self.services.iter().flat_map(|(service, ports)| {
+            (1..).zip(ports).map(move |(nth, port)| (format!("{service}-{nth}"), port))
+        });
+        let all = brokers.chain([("postgres".to_owned(), &self.postgres)]).chain(services);
         all.map(|(name, port)| {
-            (format!("{}_PORT", name.replace('-', "_").to_uppercase()), port.to_string())
+            let setting = format!("{}_PORT", name.replace('-', "_").to_uppercase());
+            (setting, port.number().to_string())
         })
     }
 }
@@ -214,7 +202,7 @@ impl Access<'_> {
                 .ports
                 .brokers
                 .iter()
-                .map(|(_, port)| format!("127.0.0.1:{port}"))
+                .map(|(_, port)| format!("127.0.0.1:{}", port.number()))
                 .collect::<Vec<_>>()
                 .join(","),
             group: "orderctl".to_owned(),
@@ -225,20 +213,19 @@ impl Access<'_> {
                 .collect(),
         };
 
-        let postgres = self.ports.postgres;
+        let postgres = self.ports.postgres.number();
         let databases = PerService::new(|service| {
             format!("postgres://{AUDITOR}:{password}@127.0.0.1:{postgres}/{service}?{tls}")
         });
-        let urls = PerService::new(|service| {
-            self.ports.services[service].iter().map(|port| url(*port)).collect()
-        });
+        let urls =
+            PerService::new(|service| self.ports.services[service].iter().map(url).collect());
 
         let token = self
             .compose
             .run(&["run", "--rm", "--no-deps", "-T", "orderctl", "token"])
             .await?
             .success()?;
-        View::new(Client::of(&urls, token.trim().to_owned()), Places { kafka, databases })
+        View::new(Client::of(&urls, token.trim().to_owned()), Sources { kafka, databases })
     }
 
     async fn secret(&self, name: &str) -> Result<String> {
@@ -247,8 +234,4 @@ impl Access<'_> {
             .await?
             .success()
     }
-}
-
-fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
 }

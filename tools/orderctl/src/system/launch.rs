@@ -1,19 +1,16 @@
 //! Starting a replica's process, and its readiness.
 
 use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use devstack::Port;
 use tokio::process::Command;
 
 use super::Service;
 
-/// Range of the replicas' ports: below those that devstack takes for servers, and those that the
-/// operating system takes for outgoing connections.
-const PORTS: std::ops::Range<u16> = 10_000..20_000;
 /// Number of lines of a log that errors show.
 const LOG_LINES: usize = 12;
 
@@ -42,14 +39,14 @@ impl Launch<'_> {
         self.folder.join(format!("{}.log", self.name))
     }
 
-    pub(super) fn command(&self, port: u16) -> Result<Command> {
+    pub(super) fn command(&self, port: &Port) -> Result<Command> {
         let log = self.log();
         let file = OpenOptions::new().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new(self.program);
         command
             .arg("run")
-            .env("HTTP_ADDRESS", format!("127.0.0.1:{port}"))
+            .env("HTTP_ADDRESS", format!("127.0.0.1:{}", port.number()))
             .env("INSTANCE_ID", self.name);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
@@ -58,8 +55,7 @@ impl Launch<'_> {
         Ok(command)
     }
 
-    pub(super) fn detached(&self, port: u16) -> Result<Detached> {
-        let port = if is_free(port) { port } else { free_port()? };
+    pub(super) fn detached(&self, port: &Port) -> Result<Detached> {
         let child = self
             .command(port)?
             .spawn()
@@ -85,19 +81,8 @@ impl Detached {
     }
 }
 
-pub(super) fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
-}
-
-pub(super) fn free_port() -> Result<u16> {
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(500);
-    ports.find(|port| is_free(*port)).with_context(|| {
-        format!("no free port between {} and {}: stop some servers", PORTS.start, PORTS.end)
-    })
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+pub(super) fn url(port: &Port) -> String {
+    format!("http://127.0.0.1:{}", port.number())
 }
 
 pub(super) fn http() -> reqwest::Result<reqwest::Client> {

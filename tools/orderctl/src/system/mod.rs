@@ -47,6 +47,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use devstack::Port;
 use futures_util::future::try_join_all;
 use sqlx::PgPool;
 
@@ -63,7 +64,7 @@ pub use tokens::Tokens;
 pub(crate) use tokens::key_in;
 pub use view::View;
 
-use crate::audit::Places;
+use crate::audit::Sources;
 use client::Directory;
 use guard::Guard;
 use launch::Launch;
@@ -95,7 +96,7 @@ impl System {
         let directory = Directory::default();
         let tokens = Tokens::of_secret(&key_in(&run.folder))?;
         let view =
-            View::new(Client::new(directory.clone(), tokens.staff()?), Places::of(&options)?)?;
+            View::new(Client::new(directory.clone(), tokens.staff()?), Sources::of(&options)?)?;
         let guard = Arc::new(Guard::start()?);
         let system = Self {
             options,
@@ -178,11 +179,11 @@ impl System {
         Replica::start(&launch, self.guard.clone(), self.directory.clone())
     }
 
-    /// Starts a replica that outlives this process, at `port` if that is free.
+    /// Starts a replica that outlives this process, at this port.
     ///
     /// # Errors
     /// If the process cannot be started.
-    pub fn start_detached(&self, service: Service, name: &str, port: u16) -> Result<Detached> {
+    pub fn start_detached(&self, service: Service, name: &str, port: &Port) -> Result<Detached> {
         let environment = self.environment(service);
         Launch {
             service,
@@ -243,8 +244,8 @@ impl System {
 
     /// Returns where the audit finds this system.
     #[must_use]
-    pub fn places(&self) -> Places {
-        self.view.places().clone()
+    pub fn sources(&self) -> Sources {
+        self.view.sources().clone()
     }
 
     /// Returns the address of a service's database.

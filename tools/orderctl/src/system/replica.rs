@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use devstack::Port;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -31,6 +32,7 @@ pub struct Replica {
     ended: Option<ExitStatus>,
     guard: Arc<Guard>,
     directory: Directory,
+    _port: Port,
 }
 
 impl Replica {
@@ -39,18 +41,18 @@ impl Replica {
         guard: Arc<Guard>,
         directory: Directory,
     ) -> Result<Self> {
-        let port = launch::free_port()?;
-        let mut command = launch.command(port)?;
+        let port = Port::reserve(None)?;
+        let mut command = launch.command(&port)?;
         let child = command
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", launch.program.display()))?;
         let pid = child.id().context("the process ended at once")?;
         guard.add(pid)?;
-        let url = launch::url(port);
+        let url = launch::url(&port);
         directory.add(launch.service, &url);
         let (service, name, log) = (launch.service, launch.name.to_owned(), launch.log());
-        Ok(Self { service, name, pid, url, log, child, ended: None, guard, directory })
+        Ok(Self { service, name, pid, url, log, child, ended: None, guard, directory, _port: port })
     }
 
     /// Returns its service.

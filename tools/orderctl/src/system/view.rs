@@ -8,7 +8,7 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep};
 
 use super::{Client, PerService, Progress, Service};
-use crate::audit::Places;
+use crate::audit::Sources;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -16,7 +16,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// topics.
 pub struct View {
     client: Client,
-    places: Places,
+    sources: Sources,
     pools: PerService<PgPool>,
 }
 
@@ -25,14 +25,14 @@ impl View {
     ///
     /// # Errors
     /// If the address of a database is invalid.
-    pub fn new(client: Client, places: Places) -> Result<Self> {
+    pub fn new(client: Client, sources: Sources) -> Result<Self> {
         let pool = |service| {
             let pool =
                 PgPoolOptions::new().max_connections(3).acquire_timeout(Duration::from_secs(10));
-            pool.connect_lazy(&places.databases[service])
+            pool.connect_lazy(&sources.databases[service])
         };
         let pools = PerService::try_new(pool).context("the address of postgres is wrong")?;
-        Ok(Self { client, places, pools })
+        Ok(Self { client, sources, pools })
     }
 
     /// Returns a client of all replicas that run.
@@ -43,8 +43,8 @@ impl View {
 
     /// Returns where the audit finds the system.
     #[must_use]
-    pub fn places(&self) -> &Places {
-        &self.places
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Returns a pool of connections to a service's database.
@@ -63,7 +63,7 @@ impl View {
     /// # Errors
     /// If a database cannot be read.
     pub async fn progress(&self) -> Result<Progress> {
-        Ok(Progress::read(&self.pools, |service| self.places.kafka.topic(service.topic())).await?)
+        Ok(Progress::read(&self.pools, |service| self.sources.kafka.topic(service.topic())).await?)
     }
 
     /// Waits until every order has ended, every cancelled one is compensated, and every event has

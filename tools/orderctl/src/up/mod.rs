@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use devstack::{Stack, folders, wait};
+use devstack::{Port, Stack, folders, wait};
 use futures_util::future::{join_all, try_join_all};
 use nix::sys::signal::Signal;
 
-use crate::audit::Places;
+use crate::audit::Sources;
 use crate::system::{Service, System, SystemOptions, key_in};
 use state::{Running, Started};
 
@@ -43,21 +43,25 @@ pub async fn up() -> Result<ExitCode> {
     let system = create(&running).await?;
 
     running.replicas.retain(|replica| replica.process.is_alive());
-    let mut port = FIRST_PORT;
+    let mut preferred = FIRST_PORT;
+    let mut ports = Vec::new(); // reserved until all are ready
     for service in Service::all() {
         for nth in 1..=REPLICAS {
             let name = format!("{service}-{nth}");
             if !running.replicas.iter().any(|replica| replica.name == name) {
-                let detached = system.start_detached(service, &name, port)?;
+                let port = Port::reserve(Some(preferred))?;
+                let detached = system.start_detached(service, &name, &port)?;
+                ports.push(port);
                 running.replicas.push(Started::new(service, name, detached));
                 running.write()?;
             }
-            port += 1;
+            preferred += 1;
         }
     }
 
     running.replicas.sort_by_key(|replica| (replica.service, replica.name.clone()));
     try_join_all(running.replicas.iter().map(ready)).await?;
+    drop(ports);
     println!("{}", running.description(&system.tokens().staff()?));
     Ok(ExitCode::SUCCESS)
 }
@@ -90,13 +94,13 @@ pub async fn down() -> Result<ExitCode> {
 ///
 /// # Errors
 /// If the file that says what runs cannot be read.
-pub fn places() -> Result<Option<Places>> {
+pub fn sources() -> Result<Option<Sources>> {
     let running = Running::read()?;
     if running.kafka.is_empty() {
         return Ok(None);
     }
     let options = SystemOptions::new(&running.kafka, &running.postgres, PREFIX);
-    Places::of(&options).map(Some)
+    Sources::of(&options).map(Some)
 }
 
 /// Returns the path of the key that signs the tokens of the system that `up` started.

@@ -8,7 +8,7 @@ use reel::kafka::RangeReader;
 use sqlx::types::chrono::Utc;
 
 use super::Audit;
-use crate::audit::{Places, Side};
+use crate::audit::{Side, Sources};
 use crate::system::Service;
 
 /// The topics and the tables of the three services, as they were read.
@@ -22,7 +22,7 @@ pub struct Collected {
     pub inventory: Side<InventoryService>,
 }
 
-impl Places {
+impl Sources {
     /// Reads everything and audits it.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub struct Figures {
     /// Orders that have not ended.
     pub open: u64,
     /// Orders that were cancelled and have compensations outstanding.
-    pub undoing: u64,
+    pub compensating: u64,
     /// Messages that wait for the operator, or behind one that does.
     pub parked: u64,
     /// Cents by which deposits differ from balance plus what orders hold, over all accounts.
@@ -47,7 +47,7 @@ impl Figures {
         let mut figures = Self {
             orders: created().count() as u64,
             open: findings.total(Kind::Open),
-            undoing: findings.total(Kind::Compensating),
+            compensating: findings.total(Kind::Compensating),
             parked: findings.total(Kind::Parked),
             money_drift: findings.total(Kind::MoneyDrift),
             stock_drift: findings.total(Kind::StockDrift),
@@ -76,8 +76,9 @@ impl Figures {
 /// Writes the figures, then what is wrong and where, for people.
 impl Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { orders, confirmed, open, undoing, parked, money_drift, stock_drift, .. } =
-            &self.figures;
+        let Figures {
+            orders, confirmed, open, compensating, parked, money_drift, stock_drift, ..
+        } = &self.figures;
         let Figures { gaps, forks, duplicates, stale, fold_mismatches, cancelled, ok, .. } =
             &self.figures;
 
@@ -95,7 +96,7 @@ impl Display for Audit {
         }
         writeln!(
             f,
-            "\n  open {open}, undoing {undoing}, parked {parked}, \
+            "\n  open {open}, compensating {compensating}, parked {parked}, \
              money drift {money_drift}, stock drift {stock_drift}"
         )?;
         writeln!(

@@ -8,7 +8,7 @@
 //!   (fold mismatch).
 //! - Every order ends (open).
 //! - Payment and inventory answer a cancel, and hold nothing for the order from then on (law 9;
-//!   undoing).
+//!   compensating).
 //! - For each account, deposits = balance + the money that orders hold (money drift).
 //! - For each product, receipts = stock on hand + the stock that orders hold (stock drift).
 //!

@@ -64,10 +64,10 @@ fn a_cancelled_order_is_undoing_until_payment_and_inventory_have_answered() {
         shop.order.publish(cancelled(5, CancelReason::Customer), 6);
     };
     let (figures, text) = broken(cancel);
-    assert_eq!((figures.undoing, figures.cancelled["customer"], figures.ok), (1, 2, false));
+    assert_eq!((figures.compensating, figures.cancelled["customer"], figures.ok), (1, 2, false));
     assert!(
         text.contains(&format!(
-            "undoing: order {} since 4.0s: payment and inventory have not answered",
+            "compensating: order {} since 4.0s: payment and inventory have not answered",
             key(5)
         )),
         "{text}"
@@ -76,7 +76,7 @@ fn a_cancelled_order_is_undoing_until_payment_and_inventory_have_answered() {
         cancel(shop);
         shop.inventory.publish(failed(5, InventoryFailure::OrderCancelled), 7);
     });
-    assert_eq!(figures.undoing, 1);
+    assert_eq!(figures.compensating, 1);
     assert!(text.contains("since 4.0s: payment has not answered"), "{text}");
 }
 

@@ -124,7 +124,7 @@ impl<S: Service> Side<S> {
         let key = reel::model::Keyed::key(&event);
         self.send(key.as_str(), event.name(), event.encode().unwrap(), second);
         S::evolve(&mut self.state, &event);
-        self.state.each(&mut |table: &mut dyn Savepoint| table.keep());
+        self.state.each(&mut |table: &mut dyn Savepoint| table.release());
         let partition = self.lane_of(key.as_str()).partition.0;
         for change in S::deadlines(&event) {
             let name = match &change {

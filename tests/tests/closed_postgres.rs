@@ -80,6 +80,7 @@ async fn services_work_over_tls_with_roles_that_reach_nothing_else() -> Result<(
     ] {
         refused(what, reason, PgConnection::connect(&url).await.map(drop))?;
     }
+
     Ok(())
 }
 
@@ -123,6 +124,7 @@ impl Closed {
                 )))
                 .await?;
         }
+
         admin.execute("alter system set ssl = on").await?;
         admin.close().await?;
         server.stop().await?;
@@ -134,6 +136,7 @@ impl Closed {
             .env("PASSWORDS", passwords)
             .envs([("PGHOST", "127.0.0.1"), ("PGPORT", &port)]))
         .await?;
+
         Ok(Self { server, folder })
     }
 

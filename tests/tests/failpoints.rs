@@ -50,6 +50,7 @@ async fn abort_at(point: &'static str) -> Result<()> {
         replica.wait_ready().await?;
         shop.replicas.push(replica);
     }
+
     shop.fill().await?;
     if by_deadline {
         // Nobody takes the stock, so orders miss their deadline.
@@ -59,6 +60,7 @@ async fn abort_at(point: &'static str) -> Result<()> {
     let mut dying =
         shop.system.start_with(Service::ORDER, "order-1", &[("REEL_FAILPOINT", point)]).await?;
     let mut second = None;
+
     // A second replica is handed lanes. It also takes commands, whose events the first replica's
     // relay reads from the table.
     if [LANE_HANDED_OVER, RELAY_ROWS_READ].contains(&point) {

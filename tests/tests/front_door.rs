@@ -115,6 +115,7 @@ async fn an_invalid_order_is_refused_naming_the_field_and_nothing_is_stored() ->
         )
         .await?;
     }
+
     refused(
         "a total that overflows",
         order(json!("ann"), line(json!("PALACE"), json!(4))),
@@ -261,6 +262,7 @@ async fn invalid_deposits_and_receipts_are_refused_naming_the_field_and_nothing_
         )
         .await?;
     }
+
     refused(
         "currency",
         deposit("ann", json!({"amount": 1, "currency": "euro"})),
@@ -294,6 +296,7 @@ async fn invalid_deposits_and_receipts_are_refused_naming_the_field_and_nothing_
         )
         .await?;
     }
+
     refused("sku", receipt("C%2FF", json!({"quantity": 1})), 400, Some("sku")).await?;
     refused(
         "unknown field",
@@ -311,6 +314,7 @@ async fn invalid_deposits_and_receipts_are_refused_naming_the_field_and_nothing_
         shop.count(Service::INVENTORY, "select count(*) from stock").await? == 0,
         "no stock is stored"
     );
+
     Ok(())
 }
 
@@ -336,6 +340,7 @@ async fn a_client_that_prefers_to_wait_is_answered_when_the_order_ends_or_the_wa
         let mut payment = shop.take(name);
         payment.kill().await?;
     }
+
     let open = ask("two", "wait=1").send().await?.error_for_status()?;
     ensure!(open.status().as_u16() == 201);
     let order: Value = open.json().await?;
@@ -364,6 +369,7 @@ async fn orders_are_listed_in_pages_newest_first() -> Result<()> {
         let Some(next) = page["next"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
+
     let newest_first: Vec<_> = placed.iter().rev().map(ToString::to_string).collect();
     ensure!(seen == newest_first, "{seen:?}, {newest_first:?}");
 
@@ -379,6 +385,7 @@ async fn orders_are_listed_in_pages_newest_first() -> Result<()> {
             + count(api.get("/orders?status=confirmed&customer=ann").await?)
             == 5
     );
+
     Ok(())
 }
 
@@ -426,6 +433,7 @@ async fn requests_without_a_valid_token_are_refused_everywhere() -> Result<()> {
             refused(&what, request, 401, None).await?;
         }
     }
+
     ensure!(
         reqwest::get(format!("{}/health/ready", shop.replica("order-1").url()))
             .await?
@@ -434,6 +442,7 @@ async fn requests_without_a_valid_token_are_refused_everywhere() -> Result<()> {
             == 200,
         "health needs no token"
     );
+
     Ok(())
 }
 
@@ -718,6 +727,7 @@ async fn timelines_are_complete_whichever_replica_dies() -> Result<()> {
         again.wait_ready().await?;
         shop.replicas.push(again);
     }
+
     shop.ends_well().await?;
 
     let events = shop.count(Service::ORDER, "select count(*) from orders").await? * 4;
@@ -753,5 +763,6 @@ async fn timelines_are_complete_whichever_replica_dies() -> Result<()> {
         shop.count(Service::ORDER, entries).await? == events,
         "events that are read again are there once"
     );
+
     Ok(())
 }

@@ -84,6 +84,7 @@ impl<S: Service> Node<S> {
                 S::NAME
             );
         }
+
         event
     }
 
@@ -113,6 +114,7 @@ impl<S: Service> Node<S> {
                 .filter(|event| partition(event) == nth)
                 .for_each(|event| S::evolve(&mut state, event));
         }
+
         assert_eq!(
             (self.show)(&state),
             (self.show)(&self.state),

@@ -137,6 +137,7 @@ async fn a_process_stopped_inside_a_transaction_loses_it_and_commits_nothing_lat
 async fn a_replica_that_was_paused_longer_than_its_lease_does_no_harm() -> Result<()> {
     let mut shop = Shop::open(|options| options.lease = Duration::from_secs(1)).await?;
     shop.order("before", 4).await?;
+
     // Order's replicas keep running: a client that waits for a paused one only slows the test down.
     let mut zombies = vec![shop.take("payment-1"), shop.take("inventory-1")];
     for zombie in &mut zombies {

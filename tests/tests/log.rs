@@ -60,6 +60,7 @@ async fn republished_records_are_applied_once() -> Result<()> {
             }
         }
     }
+
     shop.order("after", 8).await?;
     let figures = shop.ends_well().await?;
     assert_eq!(figures.confirmed, 16);
@@ -84,6 +85,7 @@ async fn an_input_is_blocked_on_a_gap_while_other_lanes_and_deadlines_go_on() ->
     let (late, other) = (place(gap, "late").await?, place(whole, "other").await?);
     pen.open(gap).await?;
     pen.open(whole).await?;
+
     // In one lane, sequence 0 is missing.
     pen.write(gap, 1, &failed(late)).await?;
     pen.write(whole, 0, &failed(other)).await?;
@@ -123,6 +125,7 @@ async fn an_input_is_blocked_on_a_gap_while_other_lanes_and_deadlines_go_on() ->
         })
         .await?;
     }
+
     eventually("the input to be unblocked", || async {
         Ok(shop.health(&replica).await?["held_inputs"] == serde_json::json!([]))
     })
@@ -168,6 +171,7 @@ async fn a_recreated_input_topic_stops_the_lane() -> Result<()> {
         Ok(shop.health(&replica).await?["lanes"]["open"] == 3)
     })
     .await?;
+
     Ok(())
 }
 
@@ -186,6 +190,7 @@ async fn a_deleted_topic_stops_its_lanes_which_report_it_and_skip_nothing() -> R
         })
         .await?;
     }
+
     let before = shop.inputs(Service::ORDER, "order", Service::PAYMENT).await?;
 
     devstack::topics::delete_with_prefix(&kafka.brokers, &topic).await?;
@@ -230,6 +235,7 @@ async fn a_deleted_topic_stops_its_lanes_which_report_it_and_skip_nothing() -> R
         })
         .await?;
     }
+
     let after = shop.inputs(Service::ORDER, "order", Service::PAYMENT).await?;
     assert_eq!(after, before, "nothing is skipped");
     Ok(())

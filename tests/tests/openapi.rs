@@ -124,6 +124,7 @@ async fn documented(shop: &Shop) -> Result<BTreeSet<Outcome>> {
             }
         }
     }
+
     Ok(all)
 }
 
@@ -189,6 +190,7 @@ async fn every_documented_status_of_every_route_occurs_and_no_other_does() -> Re
             && order["timeline"].as_array().is_some_and(|timeline| timeline.len() == 4))
     })
     .await?;
+
     // The customer has no account, so the order is cancelled, at the latest by the request below.
     let cancelled =
         shop.client.place("nobody", &[("COFFEE", 1)], "cancelled").await?.order_id()?.to_string();
@@ -217,6 +219,7 @@ async fn every_documented_status_of_every_route_occurs_and_no_other_does() -> Re
         coverage.expect(413, Request { body: Some(vec![b' '; 2_000_000]), ..request() }).await?;
         coverage.expect(415, Request { content_type: "text/plain", ..request() }).await?;
     }
+
     coverage.expect(422, post(Service::ORDER, "/orders", "", Some(order(2)))).await?;
     coverage
         .expect(
@@ -269,6 +272,7 @@ async fn every_documented_status_of_every_route_occurs_and_no_other_does() -> Re
             )
             .await?;
     }
+
     coverage
         .expect(
             400,
@@ -298,6 +302,7 @@ async fn every_documented_status_of_every_route_occurs_and_no_other_does() -> Re
         coverage.expect(401, Request { token: Some(String::new()), ..of(NOBODY) }).await?;
         coverage.expect(404, of(NOBODY)).await?;
     }
+
     for (service, template, value, missing) in [
         (Service::PAYMENT, "/accounts/{customer}", "ann", "nobody"),
         (Service::INVENTORY, "/stock/{sku}", "COFFEE", "NONE"),
@@ -309,6 +314,7 @@ async fn every_documented_status_of_every_route_occurs_and_no_other_does() -> Re
             .await?;
         coverage.expect(404, get(service, template, missing)).await?;
     }
+
     coverage
         .expect(
             403,
@@ -367,6 +373,7 @@ async fn every_documented_status_of_every_route_occurs_and_no_other_does() -> Re
         })
         .await?;
     }
+
     coverage.expect(503, post(Service::ORDER, "/orders", "", Some(order(1)))).await?;
     coverage.expect(503, post(Service::ORDER, cancel, NOBODY, None)).await?;
     coverage.expect(503, post(deposits.0, deposits.1, "ann", Some(deposit))).await?;
@@ -394,5 +401,6 @@ async fn every_documented_status_of_every_route_occurs_and_no_other_does() -> Re
         unseen.is_empty() && undocumented.is_empty(),
         "documented and never seen: {unseen:#?}; seen and not documented: {undocumented:#?}"
     );
+
     Ok(())
 }

@@ -66,6 +66,7 @@ async fn without_kafka_orders_are_accepted_up_to_the_backlog_limit_and_confirmed
         assert_eq!(response.status(), StatusCode::CREATED, "order {nth} without Kafka");
         accepted += 1;
     }
+
     wait::until(AWAY_AT_MOST, "health to show a backlog that is a minute old", || async {
         let health = shop.health(shop.replica("order-2")).await?;
         ensure!(health["ready"] == true, "not ready: {health}");
@@ -83,6 +84,7 @@ async fn without_kafka_orders_are_accepted_up_to_the_backlog_limit_and_confirmed
             assert!(answered_with_retry_after(&response), "beyond the limit: {response:?}");
             break;
         }
+
         accepted += 1;
         ensure!(accepted < 2_000, "the backlog has no limit");
     }
@@ -113,6 +115,7 @@ async fn without_postgres_commands_get_503_and_the_processes_live_on() -> Result
             assert!(answered_with_retry_after(&response), "without Postgres: {response:?}");
         }
     }
+
     for replica in &shop.replicas {
         eventually("health to report why", || async {
             let health = shop.health(replica).await?;
@@ -121,6 +124,7 @@ async fn without_postgres_commands_get_503_and_the_processes_live_on() -> Result
         })
         .await?;
     }
+
     assert_eq!(noisy(&shop, &before), Vec::<String>::new());
 
     postgres.restart().await?;
@@ -161,6 +165,7 @@ async fn a_topic_that_comes_back_empty_or_truncated_stops_its_own_lanes_only() -
         let (key, _) = shop.key_in(Partition(lane), "before");
         shop.client.place("ann", &[("COFFEE", 1)], &key).await?.order_id()?;
     }
+
     assert_eq!(shop.ends_well().await?.confirmed, 4);
     let before = shop.inputs(Service::ORDER, "order", Service::PAYMENT).await?;
 
@@ -203,6 +208,7 @@ async fn a_topic_that_comes_back_empty_or_truncated_stops_its_own_lanes_only() -
         })
         .await?;
     }
+
     let after = shop.inputs(Service::ORDER, "order", Service::PAYMENT).await?;
     assert_eq!(after[..2], before[..2], "nothing is skipped");
     shop.replicas.clear();
@@ -230,6 +236,7 @@ fn truncate(folder: &Path) -> Result<()> {
         let length = bytes.get(start + 8..start + 12).context("a batch is cut off")?;
         start += 12 + usize::try_from(u32::from_be_bytes(length.try_into()?))?;
     }
+
     ensure!(last > 0, "{} holds a single batch", log.display());
     fs::OpenOptions::new().write(true).open(&log)?.set_len(u64::try_from(last)?)?;
 
@@ -244,6 +251,7 @@ fn truncate(folder: &Path) -> Result<()> {
 
     // Without the mark of a clean shutdown, the broker recovers its logs when it starts.
     let _ = fs::remove_file(folder.with_file_name(".kafka_cleanshutdown"));
+
     Ok(())
 }
 

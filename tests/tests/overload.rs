@@ -33,6 +33,7 @@ async fn commands_beyond_the_limit_get_503_and_nothing_of_them_is_stored() -> Re
             taken += 1;
             continue;
         }
+
         ensure!(
             answer.status() == StatusCode::SERVICE_UNAVAILABLE
                 && answer.headers().contains_key("retry-after"),
@@ -46,6 +47,7 @@ async fn commands_beyond_the_limit_get_503_and_nothing_of_them_is_stored() -> Re
             "{problem}"
         );
     }
+
     ensure!((1..ORDERS).contains(&taken), "{taken} of {ORDERS} were taken");
     let stored = u64::try_from(shop.count(Service::ORDER, "select count(*) from orders").await?)?;
     ensure!(stored == taken, "{taken} were taken, {stored} are stored");
@@ -57,6 +59,7 @@ async fn commands_beyond_the_limit_get_503_and_nothing_of_them_is_stored() -> Re
         shop.ends_well().await?.confirmed == ORDERS,
         "after a retry with the same keys, every order is there once"
     );
+
     Ok(())
 }
 
@@ -130,6 +133,7 @@ async fn a_client_that_disconnects_while_waiting_frees_its_place() -> Result<()>
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
+
     // If the place of the previous stream is not free yet, the service ignores the preference and
     // answers at once.
     let mut waits = TcpStream::connect(url.trim_start_matches("http://")).await?;
@@ -138,6 +142,7 @@ async fn a_client_that_disconnects_while_waiting_frees_its_place() -> Result<()>
         waits = TcpStream::connect(url.trim_start_matches("http://")).await?;
         waits.write_all(head.as_bytes()).await?;
     }
+
     ensure!(
         stream().await?.status() == StatusCode::SERVICE_UNAVAILABLE,
         "the waiting client has the only place"
@@ -147,5 +152,6 @@ async fn a_client_that_disconnects_while_waiting_frees_its_place() -> Result<()>
         Ok(stream().await?.status() == StatusCode::OK)
     })
     .await?;
+
     Ok(())
 }

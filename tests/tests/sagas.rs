@@ -26,6 +26,7 @@ async fn an_order_ends_in_every_possible_way() -> Result<()> {
             "{order}"
         );
     }
+
     assert_eq!(shop.status(good).await?, "confirmed");
     assert_eq!(shop.client.cancel(good).await?.status, 409, "too late");
     assert_eq!(shop.client.cancel(poor).await?.status, 200, "already cancelled");
@@ -92,6 +93,7 @@ async fn the_same_idempotency_key_at_two_replicas_at_once_gives_one_order() -> R
         assert_eq!((one.status().as_u16(), two.status().as_u16()), (201, 201));
         assert_eq!(one.headers()["location"], two.headers()["location"]);
         let (mut one, mut two): (Value, Value) = (one.json().await?, two.json().await?);
+
         // The second request may find that the order has ended.
         assert!(
             [&mut one, &mut two].into_iter().all(|order| order["status"].take() != "cancelled")
@@ -102,6 +104,7 @@ async fn the_same_idempotency_key_at_two_replicas_at_once_gives_one_order() -> R
         assert_eq!(other.status().as_u16(), 422);
         assert!(other.text().await?.contains("/problems/idempotency-key-reused"));
     }
+
     assert_eq!(shop.ends_well().await?.orders, 10);
     Ok(())
 }
@@ -178,6 +181,7 @@ async fn a_closed_service_answers_503_with_retry_after() -> Result<()> {
             .is_ok())
     })
     .await?;
+
     Ok(())
 }
 
@@ -204,5 +208,6 @@ async fn an_invalid_setting_is_reported_in_one_line_with_its_name_and_exit_code_
         assert!(status.code() == Some(2) && named, "{name}: {status}, {message}");
         std::fs::remove_file(replica.log())?;
     }
+
     Ok(())
 }

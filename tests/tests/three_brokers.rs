@@ -89,6 +89,7 @@ async fn a_leader_dies_then_one_falls_silent_then_two_of_three_die_and_no_order_
             replica.name()
         );
     }
+
     shop.replicas.clear();
     Ok(())
 }

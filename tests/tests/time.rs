@@ -49,6 +49,7 @@ async fn a_database_put_back_in_time_under_live_replicas_catches_up_before_it_as
             "{service} must replay what its database lacks"
         );
     }
+
     assert_eq!((figures.orders, figures.confirmed, figures.forks), (24, 24, 0));
     timelines_are_complete(&shop, 24).await?;
     for replica in &mut shop.replicas {
@@ -73,6 +74,7 @@ async fn a_database_dropped_mid_run_is_rebuilt_from_its_topic() -> Result<()> {
         } else {
             safe.extend(before);
         }
+
         drop_database(&shop, service).await?;
         shop.system.run(service, "migrate").await?;
         safe.extend(shop.order(&format!("after-{service}"), 6).await?);
@@ -94,12 +96,14 @@ async fn a_database_dropped_mid_run_is_rebuilt_from_its_topic() -> Result<()> {
         assert_eq!(answer, if published.contains(order) { 200 } else { 404 }, "{order}");
         lost += u64::from(answer == 404);
     }
+
     assert_eq!(audit.figures.orders + lost, 36);
     assert_eq!(audit.figures.confirmed, audit.figures.orders);
     timelines_are_complete(&shop, i64::try_from(audit.figures.orders)?).await?;
     for replica in &mut shop.replicas {
         assert!(replica.is_running(), "{} has died", replica.name());
     }
+
     Ok(())
 }
 
@@ -139,6 +143,7 @@ async fn a_rebuild_restores_positions_deadlines_and_parked_keys() -> Result<()> 
     let impossible =
         InventoryFailed { order_id: unknown, reason: InventoryFailure::OutOfStock, short: vec![] };
     pen.write(lane, 0, &InventoryEvent::from(impossible.clone())).await?;
+
     // Payment does not handle this type.
     pen.write(
         lane,
@@ -200,6 +205,7 @@ async fn a_rebuild_restores_positions_deadlines_and_parked_keys() -> Result<()> 
         events + 1,
         "the rebuild must lead to one refund and to no other event"
     );
+
     Ok(())
 }
 

@@ -35,6 +35,7 @@ fn raw(brokers: &str, topic: &str, partition: Partition, count: usize) -> Result
         let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
         records.push((key, headers.collect(), message.payload().unwrap_or_default()[..2].to_vec()));
     }
+
     Ok(records)
 }
 
@@ -58,6 +59,7 @@ async fn headers_follow_the_cloudevents_kafka_binding() -> Result<()> {
             records.iter().all(|(_, headers, _)| headers["ce_specversion"] == "1.0"),
             "{records:?}"
         );
+
         Ok(records.into_iter().filter(|(key, ..)| *key == order.to_string()).collect())
     };
 

@@ -119,6 +119,7 @@ fn every_schema_file_is_in_a_codec_and_every_codec_has_its_files() {
                 files.remove(&file);
             }
         }
+
         assert!(files.is_empty(), "in no codec: {files:?}");
     }
 }

@@ -92,6 +92,7 @@ impl Verifier {
             validation.set_audience(&[audience]);
             validation.set_required_spec_claims(&["exp", "sub", "aud"]);
         }
+
         Ok(Self { key, validation })
     }
 

@@ -81,6 +81,7 @@ pub fn complete(mut api: OpenApi, service: &str) -> OpenApi {
 
         [get.as_mut(), post.as_mut()].into_iter().flatten().for_each(add_headers);
     }
+
     api
 }
 

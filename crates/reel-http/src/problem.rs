@@ -140,11 +140,13 @@ impl IntoResponse for Problem {
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
+
         if let Some(challenge) =
             self.challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok())
         {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
+
         response
     }
 }

@@ -111,6 +111,7 @@ async fn adopt(connection: &mut PgConnection, toolkit: &Migrator) -> Result<(), 
         applied,
         "the toolkit's tables of an earlier release are adopted"
     );
+
     Ok(())
 }
 

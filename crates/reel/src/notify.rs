@@ -92,11 +92,13 @@ pub(crate) async fn listen(
                     lanes_freed.notify_one();
                     continue;
                 }
+
                 let partitions = payload.split(',').filter_map(|text| text.parse().ok());
                 if new_rows.send(partitions.map(Partition).collect()).await.is_err() {
                     break;
                 }
             }
+
             Ok::<_, sqlx::Error>(())
         };
         if let Err(error) = listening.await {

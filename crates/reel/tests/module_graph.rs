@@ -109,6 +109,7 @@ fn modules(source: &Path) -> Vec<(String, String)> {
             }
         }
     }
+
     found
 }
 

@@ -202,6 +202,7 @@ async fn list(
 
     let orders =
         orders.into_iter().map(|(order_id, order)| OrderView::new(order_id, order)).collect();
+
     Ok(Json(OrderPage { orders, next: last.map(|cursor| cursor.to_string()) }))
 }
 
@@ -323,6 +324,7 @@ async fn events(
             () = caller.expired() => {}
         }
     };
+
     Ok(event_stream::response(&state.streams, order_id, &timeline, cursor, permit, end))
 }
 

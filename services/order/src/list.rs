@@ -73,6 +73,7 @@ impl ListRequest {
                 )
             })
         });
+
         Ok(OrderQuery { customer, status: status.transpose()?, limit, after: after.transpose()? })
     }
 }

@@ -189,6 +189,7 @@ mod tests {
                 );
             }
         }
+
         pool.close().await;
     }
 }

@@ -130,6 +130,7 @@ pub(crate) async fn of_all(
             .or_default()
             .push(TimelineEntry::read(row)?);
     }
+
     Ok(timelines)
 }
 

@@ -176,6 +176,7 @@ async fn access_is_restricted(deployment: &Deployment) -> Result<()> {
         &psql(deployment, "postgres", &secret, "postgres", "select 1").await?,
         "no pg_hba.conf entry",
     )?;
+
     Ok(())
 }
 
@@ -212,6 +213,7 @@ async fn strangers_reach_no_broker(deployment: &Deployment) -> Result<()> {
         let seen = topics(deployment, properties).await;
         ensure!(seen.is_err(), "a stranger on this machine with {what} sees {seen:?}");
     }
+
     Ok(())
 }
 

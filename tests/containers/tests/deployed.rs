@@ -59,6 +59,7 @@ async fn all_are_confined(deployment: &Deployment) -> Result<()> {
             "{name} has a writable root file system"
         );
     }
+
     Ok(())
 }
 
@@ -118,6 +119,7 @@ async fn one_broker_after_the_other(deployment: &Deployment) -> Result<()> {
         docker(&["start", &container]).await?.success()?;
         deployment.until_healthy(&container).await?;
     }
+
     let orders = load.end().await?;
     let figures = deployment.ends_well().await?;
     ensure!(figures.confirmed == orders.len() as u64, "{} acknowledged, {figures:?}", orders.len());

@@ -82,6 +82,7 @@ async fn every_fault(deployment: &Deployment) -> Result<()> {
             "{fault:?}: {acknowledged} acknowledged, {figures:?}"
         );
     }
+
     Ok(())
 }
 
@@ -157,6 +158,7 @@ async fn inject(deployment: &Deployment, fault: Fault, load: &Load) -> Result<()
             join(deployment, &kafka, "kafka").await?;
         }
     }
+
     Ok(())
 }
 

@@ -48,6 +48,7 @@ async fn an_image_runs_its_binary_without_root_has_a_health_check_and_labels() -
             "{name}: {config}"
         );
     }
+
     Ok(())
 }
 
@@ -85,5 +86,6 @@ async fn an_invalid_setting_ends_the_container_with_exit_code_2_and_one_line() -
             output.text()
         );
     }
+
     Ok(())
 }

@@ -69,6 +69,7 @@ pub async fn at_rate(
                 outcome.record(started + due(nth), sent_at, is_done);
                 outcome.due_at.push((nth, started_at + i64::try_from(due(nth).as_micros())?));
             }
+
             Ok(outcome)
         }
     })
@@ -100,6 +101,7 @@ pub async fn flat_out(
                 outcome.record(sent_at, sent_at, is_done);
                 nth += connections;
             }
+
             Ok(outcome)
         }
     })
@@ -129,6 +131,7 @@ async fn each<F: Future<Output = Result<Outcome>> + Send + 'static>(
         all.due_at.extend(due_at);
         all.refused += refused;
     }
+
     all.took = began.elapsed();
     Ok(all)
 }

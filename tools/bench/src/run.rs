@@ -130,6 +130,7 @@ async fn measure(options: Options) -> Result<()> {
         bench.options.rounds,
         bench.options.json.display()
     );
+
     Ok(())
 }
 

@@ -23,5 +23,6 @@ fn a_small_run_measures_relay_and_step_and_writes_them_down() {
         assert!(figure["value"].as_f64().is_some_and(|value| value > 0.0), "{report}");
         assert!(figure["yardstick"]["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0), "{report}");
     }
+
     assert!(report["machine"]["cores"].is_u64(), "{report}");
 }

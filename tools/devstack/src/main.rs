@@ -110,6 +110,7 @@ async fn run(Arguments { command, dir }: Arguments) -> Result<ExitCode> {
             return exec(&command, &own.stack()).await;
         }
     }
+
     Ok(ExitCode::SUCCESS)
 }
 

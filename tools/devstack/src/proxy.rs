@@ -110,6 +110,7 @@ async fn forward(
             pump(from_client, to_server, network.clone()),
             pump(from_server, to_client, network)
         )?;
+
         Ok(())
     };
 

@@ -116,6 +116,7 @@ impl Stack {
             })?
             .close()
             .await?;
+
         Ok(Some(Self { kafka, postgres, source: Source::Environment }))
     }
 

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         println!("\nholds in every state:");
         first.rules(None).properties().iter().for_each(|property| println!("  {}", property.name));
     }
+
     if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

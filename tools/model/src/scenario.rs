@@ -277,6 +277,7 @@ impl Scenario {
     #[must_use]
     pub fn explore(&self, plant: Option<Plant>, bounds: Bounds) -> Explored {
         let began = Instant::now();
+
         // The checker sees its own timeout only if threads share work.
         let limit = Arc::new(Limit::at(began + bounds.time));
         let rules = Rules { limit: Some(limit.clone()), ..self.rules(plant) };

@@ -40,6 +40,7 @@ pub struct Options {
 /// If something cannot be started.
 pub async fn run(options: &Options) -> Result<ExitCode> {
     let stack = Stack::shared().await?;
+
     // A short deadline, so that orders of unknown customers and products end soon.
     let mut wanted =
         SystemOptions::new(stack.kafka(), stack.postgres(), &devstack::topics::unique_prefix());
@@ -78,6 +79,7 @@ pub async fn run(options: &Options) -> Result<ExitCode> {
         println!("fuzz-http: nothing was found; the audit is clean");
         return Ok(ExitCode::SUCCESS);
     }
+
     system.keep();
     println!("fuzz-http: {}\nthe logs are in {}", found.join("\n"), system.folder().display());
     Ok(ExitCode::FAILURE)
@@ -143,5 +145,6 @@ async fn try_as(
             found.push(replica.service());
         }
     }
+
     Ok(found)
 }

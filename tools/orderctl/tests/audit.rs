@@ -39,6 +39,7 @@ async fn small_system() -> Result<(System, Vec<Replica>)> {
             .await?
             .created()?;
     }
+
     system.until_quiet(LIMIT).await?;
     Ok((system, replicas))
 }
@@ -133,6 +134,7 @@ async fn what_is_broken_in_a_database_is_found() -> Result<()> {
     let system = at_rest().await?;
     let not_ok = || Figures { ok: false, ..whole() };
     let mismatch = || Figures { fold_mismatches: 1, ..not_ok() };
+
     // What is broken: the service, the table, the statement, and the figures to expect.
     let breaks = [
         (
@@ -224,6 +226,7 @@ async fn what_is_broken_in_a_database_is_found() -> Result<()> {
         run(pool, &format!("insert into {table} overriding system value table saved")).await?;
         run(pool, "drop table saved").await?;
     }
+
     let whole_again = audit(&system).await?;
     assert_eq!(whole_again.figures, whole(), "{whole_again}");
 

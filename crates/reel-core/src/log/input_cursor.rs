@@ -50,6 +50,7 @@ impl InputCursor {
             ),
             _ => {}
         }
+
         Some(verdict)
     }
 

@@ -117,10 +117,12 @@ impl Codec {
             })?;
 
         let fail = |source| DecodeError::Datum { name: self.name, source: Box::new(source) };
+
         // A payload of the newest version needs no schema resolution, which would copy all of it.
         let reader = Some(self.newest())
             .filter(|newest| !std::ptr::eq(*newest, writer))
             .map(|newest| &newest.schema);
+
         // Through `Value`: the direct deserializer may panic when reader and writer differ.
         let value = from_avro_datum(&writer.schema, &mut datum, reader).map_err(fail)?;
         if !datum.is_empty() {

@@ -223,6 +223,7 @@ impl Polling {
                 {
                     tracing::debug!(error = %error, "the partition was no longer assigned");
                 }
+
                 let mut assignment = TopicPartitionList::new();
                 for (topic, offset) in &offsets {
                     assignment.add_partition_offset(topic, partition.0, Offset::Offset(*offset))?;
@@ -319,6 +320,7 @@ mod tests {
                 .map_err(|(error, _)| error)
                 .expect("sent");
         }
+
         producer.flush(LIMIT).expect("flushed");
 
         let mut polling = Polling::new(watched(&fixture.kafka.consumer())).expect("consumer");

@@ -77,6 +77,7 @@ impl Topics {
                 Err((topic, code)) => return Err(TopicError::Refused { topic, code }),
             }
         }
+
         Ok(())
     }
 }

@@ -78,6 +78,7 @@ pub(super) async fn recover_until_open<S: Service<State: Stored>>(
                         "a lane could not be opened yet"
                     );
                 }
+
                 if tries >= REPORT_AFTER {
                     waiting(format!("{error}: {cause}"));
                 }
@@ -85,6 +86,7 @@ pub(super) async fn recover_until_open<S: Service<State: Stored>>(
         }
         tokio::time::sleep(pauses.next()).await;
     }
+
     Err(RecoveryError::Lost)
 }
 

@@ -35,6 +35,7 @@ impl Change {
 /// the same two tables; if two of them want one lane, the database grants it to one.
 pub(super) fn rebalance(mine: &Holdings<'_>, owners: &[LaneOwner], live: &[String]) -> Change {
     let replicas = live.iter().filter(|name| *name != mine.me).count() + 1;
+
     // The shares differ by one at most if the lanes cannot be divided evenly.
     let (least, most) = (owners.len() / replicas, owners.len().div_ceil(replicas));
 

@@ -165,6 +165,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             }
             self.publish_status();
         }
+
         self.stop().await;
         Ok(())
     }
@@ -217,6 +218,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             );
             self.create_lane_rows(&mut connection).await?;
         }
+
         self.connection = Some(connection);
 
         // Drop before acquiring: a lane that was lost may be free, and is acquired under a new
@@ -227,6 +229,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         } else {
             self.admission.close();
         }
+
         Ok(self.rebalance(&view) && view.all_open)
     }
 
@@ -364,6 +367,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             Ok(lane) => {
                 let OpenLane { epoch, next_sequence, .. } = *lane;
                 self.relay.join(RelayLane { lease: lane.lease.clone(), epoch, next_sequence });
+
                 // After the relay, so that it is there for what the step commits. In `Reopening`
                 // the step has never stopped, and its positions are ahead of those that recovery
                 // has read.
@@ -378,6 +382,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                     event.code = "lane.stopped", %partition, reason,
                     "lane stopped: an operator has to look"
                 );
+
                 // Held on to, and its lease renewed, so that no other replica meets the same loss.
                 self.drop_lane(partition);
                 self.lanes.insert(HeldLane::new(lease.clone(), LaneState::Stopped(reason)));
@@ -469,6 +474,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     /// in progress goes on under its own fences.
     fn report_database_error(&self, error: &sqlx::Error) {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+
         // No such table, schema or function.
         let missing = matches!(code.as_deref(), Some("42P01" | "3F000" | "42883"));
         if self.admission.closed().is_none() || self.database_epoch.is_none() {
@@ -485,6 +491,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                 );
             }
         }
+
         self.admission.suspend(if missing {
             "its database has no tables yet"
         } else {

@@ -162,6 +162,7 @@ impl Projector {
 
     async fn follow(&mut self, pauses: &mut Pauses) -> Result<(), Stopped> {
         let mut connection = answered(self.database.connect()).await?;
+
         // Safe: if the server crashes and loses the last commits, positions and tables go back
         // together.
         answered(sqlx::query("set synchronous_commit = off").execute(&mut connection)).await?;
@@ -229,6 +230,7 @@ impl Projector {
                 }
             }
         }
+
         Ok(())
     }
 
@@ -276,6 +278,7 @@ impl Projector {
                 }
             }
         }
+
         if moves.is_empty() {
             return Ok(());
         }

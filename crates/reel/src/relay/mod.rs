@@ -300,6 +300,7 @@ impl Relay {
                 lane.read(rows, complete);
             }
         }
+
         Ok(())
     }
 
@@ -371,6 +372,7 @@ impl Relay {
                 lane.written = next_sequence;
             }
         }
+
         Ok(())
     }
 

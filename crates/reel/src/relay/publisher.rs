@@ -126,6 +126,7 @@ impl Publisher {
             .await
             .map_err(|_| KafkaError::Canceled)?
             .map_err(|error| self.replace_after(error))?;
+
         // Acked as a duplicate, without an offset.
         if offset < 0 { Err(KafkaError::Canceled) } else { Ok((offset, id)) }
     }

@@ -100,6 +100,7 @@ where
                 absent.remove(&key.bytes());
                 self.load(key, Some(row));
             }
+
             let mut absent: Vec<K> =
                 keys.into_iter().filter(|key| absent.contains(&key.bytes())).collect();
             if table.shared && !absent.is_empty() {
@@ -109,9 +110,11 @@ where
                     self.load(key, Some(row));
                 }
             }
+
             for key in absent {
                 self.load(key, None);
             }
+
             Ok(())
         })
     }

@@ -47,6 +47,7 @@ where
         })?;
         state.tables()[table].load(&mut *connection).await.map_err(Unloaded::Database)?;
     }
+
     Ok(state)
 }
 

@@ -73,6 +73,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 Err(error) => self.failed(error, part, &mut rest).await?,
             }
         }
+
         Ok(())
     }
 

@@ -99,6 +99,7 @@ pub(super) fn decide<S: Service>(
             }
         }
     }
+
     Ok(outcome)
 }
 
@@ -257,6 +258,7 @@ impl<S: Service> BatchOutcome<S> {
                 self.dead_letters.push(DeadLetter::of_deadline(due, reason));
             }
         }
+
         self.deadlines.fired(due);
         Ok(())
     }
@@ -348,6 +350,7 @@ fn decide_one<S: Service, R>(
             let reason = format!("the event {name} has the key {key}, and what caused it {cause}");
             return Err(Refusal::Unfit(reason));
         }
+
         if key.len() > MAX_KEY_BYTES {
             let bytes = key.len();
             let reason = format!("the key of {name} has {bytes} bytes, more than {MAX_KEY_BYTES}");
@@ -355,6 +358,7 @@ fn decide_one<S: Service, R>(
         }
 
         let payload = event.encode().map_err(|error| Refusal::Unfit(error.to_string()))?;
+
         // The key travels three times: as the record's key, and as two headers.
         let bytes = payload.len() + 3 * key.len() + HEADER_BYTES;
         if bytes > context.max_event_bytes {
@@ -369,6 +373,7 @@ fn decide_one<S: Service, R>(
             payload,
             causality,
         };
+
         Ok(Some((pending, S::deadlines(&event))))
     })
 }

@@ -200,6 +200,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             {
                 self.accept(polled);
             }
+
             while self.commands.len() < self.limits.batch
                 && let Ok(queued) = inbox.commands.try_recv()
             {
@@ -269,6 +270,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         }
 
         let mut due = self.due().await;
+
         // One moment for the whole step: a lane that begins to wait for a row in it is not taken
         // again in it, or lanes that wait in turn would keep it from everything else.
         let now = Instant::now();

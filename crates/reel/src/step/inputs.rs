@@ -143,6 +143,7 @@ impl<S: Service> LaneInputs<S> {
         handled: &HandledTypes,
     ) {
         let Some(input) = self.inputs.get_mut(&record.topic) else { return };
+
         // No verdict: the record was delivered before.
         let Some(verdict) = input.cursor.read(&record) else { return };
 

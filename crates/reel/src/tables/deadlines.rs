@@ -100,6 +100,7 @@ impl Changes {
             params.push(cleared.iter().map(|(key, _)| key.as_str()));
             params.push(cleared.iter().map(|(_, name)| name.as_str()));
         }
+
         if !set.is_empty() {
             let params = writes.add(set_sql);
             params.push(set.iter().map(|(partition, ..)| partition.0));

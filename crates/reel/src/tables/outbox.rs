@@ -160,6 +160,7 @@ pub(crate) async fn append(
         .into_iter()
         .zip(0..)
         .filter_map(|(event, place)| places.remove(&place).map(|row| event.appended(&row)));
+
     Ok(Appended::Events(events.collect()))
 }
 

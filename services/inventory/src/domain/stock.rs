@@ -108,6 +108,7 @@ pub(super) fn decide(
     }
 
     let received = state.stock.get(sku).map_or(0, |stock| stock.received);
+
     // What is on hand never exceeds what was received, so it cannot overflow either, even if the
     // stock of every order is restored.
     received.checked_add(*quantity).ok_or(InventoryRejection::TooMany)?;
@@ -118,5 +119,6 @@ pub(super) fn decide(
         quantity: *quantity,
         request_hash: request_hash.clone(),
     };
+
     Ok(Some(received.into()))
 }

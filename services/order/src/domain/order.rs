@@ -217,6 +217,7 @@ impl PlaceOrder {
             settle_by: now + self.settle_within,
             request_hash: self.request_hash.clone(),
         };
+
         Ok(created.into())
     }
 

@@ -121,5 +121,6 @@ pub(super) fn decide(
         amount: *amount,
         request_hash: request_hash.clone(),
     };
+
     Ok(Some(credited.into()))
 }

@@ -113,6 +113,7 @@ async fn overloaded(
         &over.sent,
         None,
     ));
+
     Ok(samples)
 }
 

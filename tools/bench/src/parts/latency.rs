@@ -78,6 +78,7 @@ async fn at(bench: &Bench, rate: u32) -> Result<Vec<Sample>> {
             );
         }
     }
+
     Ok(samples)
 }
 
@@ -110,11 +111,13 @@ async fn delays(ledger: &Ledger, watch: &Watch, spec: LoadSpec) -> Result<Delays
             delays.acked.record(acked_at - arrival.recorded_at);
         }
     }
+
     ensure!(
         delays.acked.count() == u64::from(spec.count),
         "{} of {} events were acked",
         delays.acked.count(),
         spec.count
     );
+
     Ok(delays)
 }

@@ -38,6 +38,7 @@ pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<
         );
         samples.push(Sample::new("memory of the process, rebuilding", "MiB", memory));
     }
+
     Ok(())
 }
 

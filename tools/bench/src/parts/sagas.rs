@@ -101,9 +101,11 @@ impl Series<'_> {
             ));
             samples.extend(result.shares.samples(&name, commit, hop)?);
         }
+
         for (service, memory) in self.shop.memory()? {
             samples.push(Sample::new(format!("memory of {service}"), "MiB", memory));
         }
+
         Ok(samples)
     }
 
@@ -162,6 +164,7 @@ impl Series<'_> {
             shares.record(due_at, &path);
             open -= usize::from(path.ended_at() <= last_due);
         }
+
         self.shop.quiet().await?;
 
         let limit = (rate * MAX_BACKLOG.as_secs_f64()).max(CONNECTIONS as f64);

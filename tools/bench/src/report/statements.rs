@@ -45,5 +45,6 @@ pub(crate) async fn since_last_call(url: &str) -> Result<String> {
         let query: String = query.chars().take(MAX_LENGTH).collect();
         let _ = writeln!(text, "{total:>10.0}  {calls:>9}  {mean:>9.3}  {rows:>10}  {query}");
     }
+
     Ok(text)
 }

@@ -32,8 +32,10 @@ pub(super) fn table(part: &str, figures: &[Figure]) -> String {
                 yardstick.name
             );
         }
+
         let _ = writeln!(text);
     }
+
     text
 }
 

@@ -54,6 +54,7 @@ pub async fn commit_rows(pool: &PgPool, count: u32) -> Result<Instant> {
         let rows = Rows::random(CHUNK.min(count - first), i64::from(first / CHUNK), &mut next)?;
         rows.insert(&mut transaction).await?;
     }
+
     sqlx::query(
         "update reel.heads set next_seq = new.next_seq
          from unnest($1::integer[], $2::bigint[]) as new(partition, next_seq)
@@ -124,6 +125,7 @@ impl Rows {
             rows.places.push(place);
             *sequence += 1;
         }
+
         Ok(rows)
     }
 

@@ -50,6 +50,7 @@ impl Ledger {
             .env("NO_COLOR", "1")
             .env("AUTH", "off");
         command.envs(settings.iter().copied());
+
         // The ledger exits when this pipe is closed, even if that is because we died.
         command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
 

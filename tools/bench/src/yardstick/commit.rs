@@ -45,6 +45,7 @@ pub async fn commits(bench: &Bench) -> Result<Commits> {
         commits.commit.record_duration(written_at.elapsed());
         commits.whole.record_duration(began.elapsed());
     }
+
     connection.close().await?;
     Ok(commits)
 }

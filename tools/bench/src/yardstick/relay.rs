@@ -106,6 +106,7 @@ async fn read(pool: &PgPool, from: i64, heads: &[i64]) -> Result<Vec<Row>> {
             rows.extend(page);
         }
     }
+
     Ok(rows)
 }
 

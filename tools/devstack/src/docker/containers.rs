@@ -86,6 +86,7 @@ impl Containers {
                 postgres.get_host_port_ipv4(5432.tcp()).await?
             ),
         );
+
         Ok(Self { kafka, postgres, addresses, _guard: guard })
     }
 
@@ -135,6 +136,7 @@ async fn start<I: Image>(
     owner: &str,
 ) -> Result<ContainerAsync<I>> {
     let (frames, mut followed) = mpsc::unbounded_channel();
+
     // Sending fails once the container is ready, because nobody reads the log any more.
     let follow = move |frame: &LogFrame| drop(frames.send(frame.bytes().clone()));
     let request = container.into().with_label(OWNER, owner).with_log_consumer(follow);

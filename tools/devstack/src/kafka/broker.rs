@@ -119,6 +119,7 @@ impl Kafka {
             let _ = write!(listeners, ",{name}://127.0.0.1:{port}");
             let _ = write!(advertised, ",{name}://127.0.0.1:{proxy}");
         }
+
         format!(
             "{SINGLE_NODE}{TUNING}{overrides}log.dirs={}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
@@ -208,6 +209,7 @@ async fn formatted(programs: &Programs) -> Result<PathBuf> {
             let text = [output.stdout, output.stderr].concat();
             bail!("kafka cannot format its data folder: {}", String::from_utf8_lossy(&text).trim());
         }
+
         Ok(fs::remove_file(properties)?)
     })
     .await?;

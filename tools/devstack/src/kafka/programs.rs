@@ -120,5 +120,6 @@ async fn java() -> Result<(PathBuf, String)> {
             java.display()
         );
     }
+
     Ok((java, text))
 }

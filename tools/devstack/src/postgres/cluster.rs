@@ -51,6 +51,7 @@ impl Kind for Postgres {
             let _ = fs::remove_dir_all(&data); // of an interrupted copy
             folders::copy(&template(&programs, user).await?, &data).await?;
         }
+
         check_version(&programs, &data)?;
         check_access(user, &data).await?;
         remove_stale_pid_file(&data)?;

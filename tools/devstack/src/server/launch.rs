@@ -61,6 +61,7 @@ impl Launch {
         {
             shell.env_remove(name); // PGDATA, PGPORT and others are for another server
         }
+
         if let Some((uid, gid)) = self.user {
             shell.uid(uid.as_raw()).gid(gid.as_raw());
         }
@@ -76,6 +77,7 @@ impl Launch {
             .trim()
             .parse()
             .with_context(|| format!("{} did not start", self.program.display()))?;
+
         Ok((Process::new(pid, folder), child))
     }
 }

@@ -86,6 +86,7 @@ async fn take_folder<K: Kind>(folder: &Path) -> Result<(PathBuf, Vec<ports::Port
     let ports = (0..K::PORTS)
         .map(|i| ports::Port::reserve(before.ports.get(i).copied()))
         .collect::<Result<_>>()?;
+
     Ok((folder, ports))
 }
 

@@ -69,6 +69,7 @@ impl Sources {
         let records =
             stream::iter((0..count).map(|partition| read(reader, &topic, Partition(partition))));
         let records: Vec<Vec<Record>> = records.buffered(CONCURRENT_READS).try_collect().await?;
+
         // Read again: a running system has written more sequences meanwhile.
         let heads_after = tables::heads(&self.databases[service]).await?;
 

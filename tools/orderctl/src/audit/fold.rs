@@ -84,6 +84,7 @@ impl<S: Service> Folded<S> {
                 self.events.push(recorded);
             }
         }
+
         Ok(())
     }
 
@@ -153,6 +154,7 @@ fn differing(texts: [&str; 2]) -> [String; 2] {
         .zip(other.chars())
         .find(|((_, a), b)| a != b)
         .map_or(one.len().min(other.len()), |((at, _), _)| at);
+
     // Back to where the field starts, so that its name is shown.
     let start = one[..same].rfind([',', '{', '(']).map_or(0, |at| at + 1);
     let same_end = one[start..]

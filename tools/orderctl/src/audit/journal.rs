@@ -20,6 +20,7 @@ pub(super) fn accepted<'a>(
         lane.outbox.iter().map(|row| (row.sequence, row.event_id)).collect();
     let mut position = Position::START;
     let mut accepted = Vec::new();
+
     // The ids at each sequence, from all records but those of a former owner.
     let mut current: BTreeMap<i64, BTreeSet<Uuid>> = BTreeMap::new();
 
@@ -34,6 +35,7 @@ pub(super) fn accepted<'a>(
             }
             Verdict::Opened | Verdict::Gap { .. } => {}
         }
+
         if !matches!(verdict, Verdict::Stale)
             && let Ok(envelope) = &record.envelope
             && let Some(sequence) = envelope.sequence
@@ -53,6 +55,7 @@ pub(super) fn accepted<'a>(
             );
         }
     }
+
     accepted
 }
 

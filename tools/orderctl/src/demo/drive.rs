@@ -103,6 +103,7 @@ impl Driver<'_, '_> {
             done??;
             placed += 1;
         }
+
         Ok(placed)
     }
 

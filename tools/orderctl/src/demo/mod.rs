@@ -148,6 +148,7 @@ async fn on_processes(options: &Options, seed: u64, plan: &Plan) -> Result<bool>
             log(&format!("the logs are kept: {}", system.folder().display()));
         }
     }
+
     Ok(done?.figures.ok)
 }
 
@@ -214,6 +215,7 @@ async fn drive_and_audit(
         "{placed} orders were acknowledged, and the topics hold {}",
         audit.figures.orders
     );
+
     Ok(audit)
 }
 

@@ -89,6 +89,7 @@ impl Plan {
         ] {
             wishes.extend(std::iter::repeat_n(wish, share(percent)));
         }
+
         wishes.truncate(orders - late);
         wishes.resize(orders - late, Wish::Good);
         rng.shuffle(&mut wishes);

@@ -78,6 +78,7 @@ async fn measure(
             measured.entry(fault).or_default().push(waited);
         }
     }
+
     trials.end().await?;
     Ok(measured)
 }
@@ -114,5 +115,6 @@ fn table(options: &Options, measured: BTreeMap<Fault, Vec<Measured>>) -> String 
             fault.to_string()
         );
     }
+
     text
 }

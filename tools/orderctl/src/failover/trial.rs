@@ -110,6 +110,7 @@ impl<'a> Trials<'a> {
                 anyhow::ensure!(Instant::now() < deadline, "order {order} is not confirmed");
                 sleep(POLL_INTERVAL).await;
             }
+
             anyhow::Ok(Instant::now())
         };
 
@@ -153,6 +154,7 @@ impl<'a> Trials<'a> {
                     Fault::PostgresRestart => stack.postgres.stop().await?,
                     _ => stack.postgres.kill().await?,
                 }
+
                 let restart = async {
                     match fault {
                         Fault::KafkaRestart | Fault::KafkaKill => stack.kafka.restart().await?,
@@ -164,6 +166,7 @@ impl<'a> Trials<'a> {
                 (begun, Some(answered), confirmed)
             }
         };
+
         Ok(Measured {
             from_fault: confirmed - begun,
             from_answer: answered.map(|answered| confirmed.saturating_duration_since(answered)),
@@ -205,6 +208,7 @@ impl<'a> Trials<'a> {
                 sleep(Duration::from_millis(50)).await;
             }
         }
+
         Ok(())
     }
 

@@ -133,6 +133,7 @@ impl Run {
                 return Ok(());
             }
         }
+
         bail!("none of {FOREIGN_TRIES} foreign transactions could begin")
     }
 }

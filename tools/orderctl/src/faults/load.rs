@@ -100,6 +100,7 @@ impl Load {
             sleep(Duration::from_millis(rng.u64(..300))).await;
             self.cancel(OrderId::from(request.id(&key)), patience).await;
         }
+
         self.notes.end();
     }
 
@@ -136,6 +137,7 @@ impl Load {
             ));
             return None;
         }
+
         self.notes.acknowledged(id, reply, answer.json.clone());
         Some(answer.json)
     }

@@ -113,6 +113,7 @@ pub async fn run(options: &Options) -> Result<ExitCode> {
         let _ = std::fs::remove_dir_all(&folder);
         return Ok(ExitCode::SUCCESS);
     }
+
     log(&format!("data and logs are kept: {}; the same again: {again}", folder.display()));
     held.map(|_| ExitCode::FAILURE)
 }
@@ -181,6 +182,7 @@ impl Run {
                 }
             }
         }
+
         Ok(())
     }
 

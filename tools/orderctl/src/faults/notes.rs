@@ -128,6 +128,7 @@ impl Notes {
                     note.made.is_given() && !std::mem::replace(&mut note.counted, true),
                 );
             }
+
             if !published.cancelled.contains_key(id) {
                 note.cancelled.mark_absent(loss);
             }
@@ -135,6 +136,7 @@ impl Notes {
                 note.confirmed.mark_absent(loss);
             }
         }
+
         unpublished
     }
 

@@ -55,6 +55,7 @@ pub(super) async fn repeat(system: &System, service: Service) -> Result<usize> {
         });
         repeated += try_join_all(sent).await.map_err(|(error, _)| error)?.len();
     }
+
     std::thread::spawn(move || drop(reader)); // its consumers take a while to close
     Ok(repeated)
 }

@@ -89,6 +89,7 @@ fn a_minute(minute: usize, rng: &mut Rng) -> Vec<Fault> {
             });
         }
     }
+
     for (foreign, longest) in [(Foreign::Locks, 4_000), (Foreign::StaysOpen, 20_000)] {
         faults.push(Fault::Foreign {
             service: any(rng),
@@ -96,6 +97,7 @@ fn a_minute(minute: usize, rng: &mut Rng) -> Vec<Fault> {
             hold: milliseconds(rng, 1_000..longest),
         });
     }
+
     for _ in 0..2 {
         faults.push(Fault::Repeat { service: any(rng) });
     }
@@ -106,6 +108,7 @@ fn a_minute(minute: usize, rng: &mut Rng) -> Vec<Fault> {
             hold: milliseconds(rng, 1_500..4_000),
         });
     }
+
     while faults.len() + 2 < A_MINUTE as usize {
         faults.push(Fault::Kill {
             service: any(rng),
@@ -113,6 +116,7 @@ fn a_minute(minute: usize, rng: &mut Rng) -> Vec<Fault> {
             down: milliseconds(rng, 0..800),
         });
     }
+
     faults
 }
 

@@ -67,6 +67,7 @@ impl Tally<'_> {
                 asked.as_secs()
             ));
         }
+
         if self.last() > (asked + LATE).as_secs_f64() {
             shortfalls.push(format!(
                 "the last fault came after {:.0} s, and {} s were asked for",
@@ -74,6 +75,7 @@ impl Tally<'_> {
                 asked.as_secs()
             ));
         }
+
         for kind in [KAFKA_KILLED, POSTGRES_KILLED] {
             let killed = self.at_work(Some(kind));
             if killed < minutes {
@@ -83,12 +85,14 @@ impl Tally<'_> {
                 ));
             }
         }
+
         let (at_work, least) = (self.at_work(None), A_MINUTE_AT_WORK * minutes);
         if at_work < least {
             shortfalls.push(format!(
                 "{at_work} faults met a target with work in hand, and {least} should have"
             ));
         }
+
         shortfalls
     }
 

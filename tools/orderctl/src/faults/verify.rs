@@ -126,6 +126,7 @@ impl Run {
         report.require(unanswered == 0, || {
             format!("{unanswered} requests were not acknowledged when they were sent again")
         });
+
         Ok(())
     }
 
@@ -144,6 +145,7 @@ impl Run {
                 format!("{id} is there, and nobody asked for it")
             });
         }
+
         report.require(before.made.keys().all(|id| after.made.contains_key(id)), || {
             "a topic lost what it held".to_owned()
         });
@@ -190,6 +192,7 @@ impl Run {
         for wrong in verified.try_collect::<Vec<_>>().await?.into_iter().flatten() {
             report.wrong(wrong);
         }
+
         Ok(())
     }
 
@@ -213,6 +216,7 @@ impl Run {
         if broken(note.cancelled.fate(*status == "cancelled")) {
             return Ok(Some(format!("order {id}: its cancel was acknowledged and it is {status}")));
         }
+
         Ok(broken(note.confirmed.fate(*status == "confirmed")).then(|| {
             format!("order {id}: its client was told that it is confirmed, and it is {status}")
         }))
@@ -237,6 +241,7 @@ impl Run {
         report.row("most memory of a process (MiB)", format!("{most} ({})", each.join(", ")));
         report
             .require(most < MAX_MIB, || format!("a process took {most} MiB, more than {MAX_MIB}"));
+
         Ok(())
     }
 }

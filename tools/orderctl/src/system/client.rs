@@ -204,6 +204,7 @@ impl Client {
                     self.limit
                 );
             }
+
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.longest_pause);
         }

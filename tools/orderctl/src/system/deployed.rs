@@ -72,6 +72,7 @@ impl Deployed {
                 return Err(error);
             }
         }
+
         Ok(deployed)
     }
 

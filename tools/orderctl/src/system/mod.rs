@@ -321,11 +321,13 @@ impl Drop for System {
             self.run.keep();
             eprintln!("orderctl: the logs are kept: {}", self.folder().display());
         }
+
         if keep_all {
             return;
         }
 
         let options = self.options.clone();
+
         // On a thread of its own, because the test's runtime may be shutting down and cannot block
         // on itself.
         let dropping = std::thread::spawn(move || -> Result<()> {

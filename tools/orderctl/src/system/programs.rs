@@ -58,6 +58,7 @@ impl Programs {
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
+
         Ok(())
     }
 }

@@ -50,6 +50,7 @@ impl Progress {
                 _ => progress.cancelled = count,
             }
         }
+
         progress.compensating = compensating(pools).await?;
 
         let mut heads: HashMap<(String, i32), i64> = HashMap::new();

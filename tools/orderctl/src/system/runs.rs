@@ -43,6 +43,7 @@ impl Run {
                 .with_context(|| format!("cannot make {}", folder.display()))?;
             return Ok(Self { folder: folder.clone(), _lock: None });
         }
+
         let runs = devstack::folders::data()?.join("runs");
         fs::create_dir_all(&runs)?;
         sweep(&runs, options).await?;
@@ -51,6 +52,7 @@ impl Run {
             (runs.join(format!(".{}", options.suffix())), runs.join(options.suffix()));
         fs::create_dir(&hidden)
             .with_context(|| format!("cannot make {}: is the prefix in use?", hidden.display()))?;
+
         // Take the lock before the folder has its name, so that no sweep mistakes it for that of a
         // dead process.
         let lock = File::create(hidden.join(LOCK))?;

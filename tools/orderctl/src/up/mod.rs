@@ -55,6 +55,7 @@ pub async fn up() -> Result<ExitCode> {
                 running.replicas.push(Started::new(service, name, detached));
                 running.write()?;
             }
+
             preferred += 1;
         }
     }

@@ -114,6 +114,7 @@ async fn read_own_topic<S: Service<State: Stored>>(
     let mut records = replica.reader.range(&replica.topic, partition, cursor.next_offset, until);
     while let Some(record) = records.recv().await {
         let record = record?;
+
         // What consumers drop does not count here either: the relay sends it again if it is in the
         // outbox.
         match cursor.read(&record) {
@@ -131,6 +132,7 @@ async fn read_own_topic<S: Service<State: Stored>>(
             chunk.clear();
         }
     }
+
     Ok((cursor, chunk))
 }
 
@@ -149,6 +151,7 @@ async fn open_inputs<S: Service>(
         let position = position.ok_or(RecoveryError::Lost)?;
         inputs.push(OpenInput { topic: topic.clone(), position, end: 0 });
     }
+
     for input in &mut inputs {
         let OpenInput { topic, position, end } = input;
         let partition = lease.partition;
@@ -157,6 +160,7 @@ async fn open_inputs<S: Service>(
         position.opened_id = continued.opened_id;
         *end = continued.end;
     }
+
     Ok(inputs)
 }
 

@@ -177,6 +177,7 @@ async fn replay<S: Service<State: Stored>>(
     if let Some(decided) = envelopes().filter_map(|envelope| envelope.decided).max() {
         decided::raise(connection, decided.step).await?;
     }
+
     Ok(())
 }
 

@@ -69,6 +69,7 @@ impl Figures {
                 None => {}
             }
         }
+
         figures
     }
 }

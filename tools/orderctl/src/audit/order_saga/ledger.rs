@@ -43,6 +43,7 @@ pub(super) fn money(
             accounts.entry(&e.customer).or_default().came_in += i128::from(e.amount.amount);
         }
     }
+
     for (customer, cents) in sagas.iter().filter_map(Saga::money_held) {
         accounts.entry(customer).or_default().held += i128::from(cents);
     }
@@ -77,6 +78,7 @@ pub(super) fn stock(
             products.entry(&e.sku).or_default().came_in += i128::from(e.quantity);
         }
     }
+
     for line in &held {
         products.entry(&line.sku).or_default().held += i128::from(line.quantity);
     }

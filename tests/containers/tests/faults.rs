@@ -104,6 +104,7 @@ async fn inject(deployment: &Deployment, fault: Fault, load: &Load) -> Result<()
                 load.wait_for_more(SOME).await?;
             }
         }
+
         Fault::ReplicaKilled => {
             kill(&order_1).await?;
             has_all_lanes(deployment, Service::ORDER, 2).await?;
@@ -111,6 +112,7 @@ async fn inject(deployment: &Deployment, fault: Fault, load: &Load) -> Result<()
             docker(&["start", &order_1]).await?.success()?;
             has_lanes_again(deployment, Service::ORDER, 1).await?;
         }
+
         Fault::ReplicaPaused => {
             docker(&["pause", &payment_1]).await?.success()?;
             // The lease has expired when the other replica has all lanes.

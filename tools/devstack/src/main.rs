@@ -81,6 +81,7 @@ async fn run(Arguments { command, dir }: Arguments) -> Result<ExitCode> {
                 fs::remove_dir_all(data.join("shared"))?;
             }
         }
+
         Commands::Status => {
             let found = match Stack::given().await? {
                 Some(given) => Some(given),

@@ -29,6 +29,7 @@ fn line(rules: &Rules, world: &World, action: Action) -> String {
                 outcome(rules, world, &after, site, lane)
             )
         }
+
         Action::Load { site, lane } => {
             format!(
                 "the same request for lane {lane} reaches a second replica of {}, \
@@ -48,6 +49,7 @@ fn line(rules: &Rules, world: &World, action: Action) -> String {
                 outcome(rules, world, &after, site, lane)
             )
         }
+
         Action::Finish { site, lane } => {
             format!(
                 "{} commits the second transaction and {}",
@@ -76,6 +78,7 @@ fn line(rules: &Rules, world: &World, action: Action) -> String {
                 name(rules, site)
             )
         }
+
         Action::Land { site, lane, process } => {
             let outside = &world.sites[site].lanes[lane];
             let sent = record(rules, outside.processes[process].in_flight[0]);
@@ -117,6 +120,7 @@ fn line(rules: &Rules, world: &World, action: Action) -> String {
                 name(rules, site)
             )
         }
+
         Action::Send { site, lane, process } => {
             let here = &world.sites[site];
             let row = here.db.lanes[lane].rows
@@ -128,6 +132,7 @@ fn line(rules: &Rules, world: &World, action: Action) -> String {
                 rules.services.words(row.fact)
             )
         }
+
         Action::Cursor { site, lane, process } => {
             let next = after.sites[site].db.lanes[lane].cursor.next;
             format!(

@@ -128,6 +128,7 @@ impl RangeReader {
                     reader.give_back(consumer);
                     Ok(watermarks)
                 }
+
                 // For a missing topic librdkafka reports one error or another, or times out.
                 Err(error) => match count_of(&consumer, &topic, SECOND_LOOK) {
                     Ok(count) if count.is_none_or(|count| count <= partition.0) => {

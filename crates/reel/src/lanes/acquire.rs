@@ -56,6 +56,7 @@ pub(super) async fn recover_until_open<S: Service<State: Stored>>(
             {
                 return Err(RecoveryError::Stopped(error.to_string()));
             }
+
             // Not stopped: after a restart Kafka may not know its topics for a moment.
             Err(RecoveryError::Continuity(error @ ContinuityError::Gone { .. })) => {
                 let reason = error.to_string();

@@ -149,6 +149,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                     self.handle_event(event);
                     pause = RENEW_SOON;
                 }
+
                 // A lane that was opened may have been the last: look at once whether all are open.
                 Some(event) = self.task_inbox.recv() => {
                     pause = if opens(&event) { Duration::ZERO } else { RENEW_SOON };
@@ -295,6 +296,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             LaneEvent::PublishFailed { partition, token, reason } => {
                 self.reopen(partition, token, reason);
             }
+
             // Every event has the leases renewed soon, and that looks whether all lanes are open.
             LaneEvent::RenewSoon => {}
             LaneEvent::InputsBroken => self.recover_all(),
@@ -387,6 +389,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                 self.drop_lane(partition);
                 self.lanes.insert(HeldLane::new(lease.clone(), LaneState::Stopped(reason)));
             }
+
             // Lost: no other error ends the task.
             Err(_) => self.drop_lane(partition),
         }

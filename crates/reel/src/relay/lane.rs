@@ -178,6 +178,7 @@ impl Lane {
         if !self.sends() {
             return Some(done);
         }
+
         // What other replicas have committed is drained too, although no notification may have
         // come.
         self.next_rows = NextRows::Table;

@@ -314,6 +314,7 @@ impl Relay {
                         lane.sent_next();
                         failpoints::reached(failpoints::RELAY_PRODUCED);
                     }
+
                     // Full for all lanes. Acks make room, and wake the relay.
                     Err(SendError::Full) => return,
                     Err(SendError::Refused(error)) => {

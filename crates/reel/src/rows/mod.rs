@@ -265,6 +265,7 @@ mod tests {
         for scan in ["Index Scan using accounts_pkey", "heads_pkey"] {
             assert!(plan.contains(scan), "{scan} is missing:\n{plan}");
         }
+
         // The heads may be scanned: all of them show whether all lanes are open, and they are few.
         assert!(!plan.contains("Seq Scan on accounts") && !plan.contains("Merge Join"), "{plan}");
     }

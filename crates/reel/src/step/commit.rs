@@ -127,6 +127,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     rest.push(part);
                 }
             }
+
             // Run it again without the lanes that were lost. Their next owner reads the rest again.
             StepError::Fenced(lost) => {
                 for partition in &lost {
@@ -137,6 +138,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 let items = part.items.into_iter().filter(ours).collect();
                 rest.push(Part { items, poison: part.poison });
             }
+
             // The message was found, and not even its dead letter can be stored. To go on would
             // skip it.
             StepError::Poison(reason) if part.poison.is_some() => {
@@ -144,6 +146,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 let reason = format!("not even the dead letter can be stored: {reason}");
                 return Err(StepStopped(reason));
             }
+
             // The error does not name the message, so it is found by halving; the others commit.
             StepError::Poison(reason) => match halve(part.items) {
                 Halves::Two(first, second) => rest.push_both(first, second),
@@ -159,6 +162,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     Halves::One(items) => self.wait_for_row(items, rest),
                 }
             }
+
             // The database is in another epoch than we knew, and has lanes that were not recovered
             // yet.
             StepError::Closed => {
@@ -166,6 +170,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 let _ = self.outputs.events.send(LaneEvent::RenewSoon);
                 self.put_back(rest.drain(part), "its lanes are not open yet");
             }
+
             // Commit unknown. What is put back is checked against the reloaded positions before it
             // runs again.
             StepError::Lost(error) => {
@@ -181,6 +186,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 self.put_back(rest.drain(part), "the database does not answer");
                 tokio::time::sleep(self.database.pauses.next()).await;
             }
+
             StepError::Broken(reason) => {
                 tracing::error!(
                     event.code = "step.broken",

@@ -168,6 +168,7 @@ async fn advance<S: Service>(
                 let from_offset = stored.next_offset;
                 moves.push(Move { lease: &lane.lease, topic, from_offset, to });
             }
+
             // The lane has left the loop while this part of the batch was waiting.
             None => drop(gone.insert(*partition)),
         }

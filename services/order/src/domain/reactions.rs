@@ -36,12 +36,14 @@ pub(super) fn react(
             InventoryFailure::Unknown => {
                 Ok(Some(cancelled(e.order_id, CancelReason::Unknown, None)))
             }
+
             // Inventory publishes this reason only after our own OrderCancelled.
             InventoryFailure::OrderCancelled => Err(impossible(input, "is open")),
         },
         (Status::Confirmed, OrderInput::InventoryUpdated(_)) | (Status::Cancelled { .. }, _) => {
             Ok(None)
         }
+
         // The order was confirmed by inventory's answer to a completed payment, and payment and
         // inventory each answer only once.
         (Status::Confirmed, OrderInput::PaymentFailed(_) | OrderInput::InventoryFailed(_)) => {

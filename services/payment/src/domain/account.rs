@@ -110,6 +110,7 @@ pub(super) fn decide(
         if account.currency != amount.currency {
             return Err(PaymentRejection::WrongCurrency(account.currency));
         }
+
         // The balance never exceeds the deposits, so it cannot overflow either, even if every order
         // is refunded.
         account.deposited.checked_add(amount.amount).ok_or(PaymentRejection::TooMuch)?;

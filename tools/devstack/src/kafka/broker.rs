@@ -92,6 +92,7 @@ impl Kafka {
         if let Some(archive) = &self.archive_to {
             return Ok(format!("-XX:ArchiveClassesAtExit={}", archive.display()));
         }
+
         // Boxed, because making the archive starts a broker, which calls this function again.
         Box::pin(folders::once(&programs.archive, make_archive)).await?;
         Ok(programs.use_archive())

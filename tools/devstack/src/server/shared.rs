@@ -22,6 +22,7 @@ pub(crate) async fn start_shared<K: Kind>(kind: K, folder: &Path) -> Result<Stat
         if process.is_alive() {
             return answer.map(|()| state);
         }
+
         // It was already ending when we found it: start another one.
     }
 

@@ -23,6 +23,7 @@ impl Rules {
                     Phase::Jumped if mine && current => {
                         actions.push(Action::Reopen { site, lane, process });
                     }
+
                     // A token belongs to the database epoch of its acquisition, so the planted bug
                     // checks neither.
                     Phase::Marked if mine && current || self.planted(Plant::TokenNotChecked) => {

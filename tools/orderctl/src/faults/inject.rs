@@ -34,6 +34,7 @@ impl Run {
                 sleep(*down).await;
                 kafka.restart().await
             }
+
             Fault::KillServer { server: Server::Postgres, down } => {
                 let mut postgres = self.stage.postgres.lock().await;
                 self.begin_fault(fault, None, None).await;
@@ -41,6 +42,7 @@ impl Run {
                 sleep(*down).await;
                 postgres.restart().await
             }
+
             Fault::Network { service, server, network, hold } => {
                 let change = async |proxy: &Proxy| {
                     self.begin_fault(fault, Some(*service), None).await;

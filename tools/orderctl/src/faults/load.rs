@@ -150,6 +150,7 @@ impl Load {
             Ok((reply, answer)) if answer.status == 409 && answer.json["type"] == TOO_LATE => {
                 self.notes.confirmation_acknowledged(order.uuid(), reply);
             }
+
             // The order was lost with its database; otherwise the run finds in the end that it is
             // missing.
             Ok((_, answer)) if answer.status == 404 => {}

@@ -11,6 +11,8 @@
 //! Modules depend on those above them in this table, and never the other way round;
 //! `tests/module_graph.rs` of the `reel` crate checks it.
 
+#![warn(missing_docs)]
+
 pub mod log;
 pub mod model;
 pub mod testing;

@@ -22,6 +22,7 @@ const SHORTEST_SECRET: usize = 32;
 
 /// Which requests the HTTP edge admits.
 #[derive(Clone)]
+#[non_exhaustive]
 pub enum Access {
     /// All requests: anybody may do anything.
     Open,
@@ -265,10 +266,12 @@ mod tests {
 
     #[track_caller]
     fn refused(verifier: &Verifier, token: &str, why: &str) {
-        let said = ask(verifier, &format!("Bearer {token}")).expect_err("it is wrong");
+        let problem = ask(verifier, &format!("Bearer {token}")).expect_err("it is wrong");
         assert!(
-            said.contains("status: 401") && said.contains(why) && said.contains("invalid_token"),
-            "{said}"
+            problem.contains("status: 401")
+                && problem.contains(why)
+                && problem.contains("invalid_token"),
+            "{problem}"
         );
     }
 
@@ -359,12 +362,14 @@ mod tests {
     #[test]
     fn a_request_without_a_token_learns_how_to_send_one() {
         let verifier = Verifier::new(SECRET, None).expect("a key");
-        let said = format!("{:?}", verifier.caller(&HeaderMap::new()).expect_err("no token"));
+        let problem = format!("{:?}", verifier.caller(&HeaderMap::new()).expect_err("no token"));
         assert!(
-            said.contains("Authorization: Bearer") && !said.contains("invalid_token"),
-            "{said}"
+            problem.contains("Authorization: Bearer") && !problem.contains("invalid_token"),
+            "{problem}"
         );
-        assert!(ask(&verifier, "Basic YTpi").is_err_and(|said| said.contains("Bearer <token>")));
+        assert!(
+            ask(&verifier, "Basic YTpi").is_err_and(|problem| problem.contains("Bearer <token>"))
+        );
     }
 
     #[test]

@@ -5,12 +5,11 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::EXPECT;
+use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use headers::{ContentLength, ContentType, HeaderMapExt as _};
+use headers::{ContentLength, HeaderMapExt as _};
 use http_body_util::{BodyExt as _, Limited};
-use mime::Mime;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -132,11 +131,13 @@ fn too_large() -> Problem {
 
 /// `application/json`, with or without parameters, or any type of the form `application/…+json`.
 fn is_json(headers: &HeaderMap) -> bool {
-    headers.typed_get::<ContentType>().is_some_and(|content_type| {
-        let mime = Mime::from(content_type);
-        let is_json = mime.subtype() == mime::JSON || mime.suffix() == Some(mime::JSON);
-        mime.type_() == mime::APPLICATION && is_json
-    })
+    let essence = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next());
+    let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 impl From<PathRejection> for Problem {

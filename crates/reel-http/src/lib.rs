@@ -1,6 +1,8 @@
 //! The common parts of the HTTP edges of Reel's services: access by token, problems (RFC 9457),
 //! OpenAPI, the bodies and headers of commands, and the server with its limits.
 
+#![warn(missing_docs)]
+
 mod access;
 mod extract;
 mod openapi;

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 
 /// The preferences of a client. Unknown ones are ignored, as RFC 7240 requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Prefer {
     /// Time for which the client would wait for the response, in whole seconds: `wait=5`.
     pub wait: Option<Duration>,

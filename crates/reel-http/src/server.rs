@@ -32,6 +32,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Limits of the connections of clients.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct ConnectionLimits {
     /// Most connections that are served at a time.
     pub connections: usize,
@@ -133,6 +134,7 @@ async fn accept(
 
 /// Longest times for requests.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct TimeLimits {
     /// For a query (`GET`).
     pub query: Duration,

@@ -18,8 +18,8 @@ pub const RELAY_ROWS_READ: &str = "relay.rows_read";
 pub const RELAY_PRODUCED: &str = "relay.produced";
 /// Records were acked and the cursor was not advanced.
 pub const RELAY_ACKED: &str = "relay.acked";
-/// A lane was taken, and its positions were not read yet.
-pub const LANE_TAKEN: &str = "lane.taken";
+/// A lane was acquired, and its positions were not read yet.
+pub const LANE_ACQUIRED: &str = "lane.acquired";
 /// A lane has left the step and the relay, and its lease still runs.
 pub const LANE_HANDED_OVER: &str = "lane.handed_over";
 /// A command was committed and its reply not sent.
@@ -28,7 +28,7 @@ pub const COMMAND_COMMITTED: &str = "command.committed";
 pub const DEADLINE_DUE: &str = "deadline.due";
 /// A deadline was decided and not committed.
 pub const DEADLINE_BEFORE_COMMIT: &str = "deadline.before_commit";
-/// The tables are there and no lane was taken.
+/// The tables are there and no lane was acquired.
 pub const START_MIGRATED: &str = "start.migrated";
 
 /// All of them.
@@ -40,7 +40,7 @@ pub const ALL: [&str; 13] = [
     RELAY_ROWS_READ,
     RELAY_PRODUCED,
     RELAY_ACKED,
-    LANE_TAKEN,
+    LANE_ACQUIRED,
     LANE_HANDED_OVER,
     COMMAND_COMMITTED,
     DEADLINE_DUE,

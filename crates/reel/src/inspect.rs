@@ -3,11 +3,13 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+pub use crate::database::Database;
 use crate::from_row;
 use crate::model::{Partition, Timestamp};
 
 /// How far a partition of the own topic is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LaneProgress {
     /// The lane.
     pub partition: Partition,
@@ -19,6 +21,7 @@ pub struct LaneProgress {
 
 /// How far an input was consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InputProgress {
     /// The topic, as the broker knows it.
     pub topic: String,
@@ -34,6 +37,7 @@ pub struct InputProgress {
 
 /// An event that the database has assigned a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoredEvent {
     /// Its partition.
     pub partition: i32,
@@ -47,6 +51,7 @@ from_row!(StoredEvent { partition: "partition", sequence: "seq", event_id: "even
 
 /// A deadline that is set.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct StoredDeadline {
     /// The lane.
     pub partition: i32,
@@ -62,6 +67,7 @@ pub struct StoredDeadline {
 
 /// A message that is parked, or waits behind a parked one of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoredParked {
     /// The input's topic.
     pub topic: String,

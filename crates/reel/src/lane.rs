@@ -48,7 +48,7 @@ pub(crate) struct OpenInput {
 
 /// What a replica does with a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LaneState {
+pub(crate) enum LaneState {
     /// Its lease is being acquired, and may be ours or not.
     Acquiring,
     /// Its lease is ours, and its log is being recovered.

@@ -11,14 +11,16 @@
 //! | [`runtime`] | runs a service |
 //! | [`testing`] | scenarios for the pure functions |
 //!
-//! For tools beside a service: [`wire`], [`log`], [`kafka`], [`database`],
-//! [`inspect`], [`failpoints`].
+//! For tools beside a service: [`wire`], [`log`], [`kafka`], [`inspect`].
 //!
 //! Inside, modules depend on those above them and never the other way round;
 //! `tests/module_graph.rs` has the order and checks it.
 
+#![warn(missing_docs)]
+
 mod admission;
-pub mod database;
+mod database;
+#[doc(hidden)]
 pub mod failpoints;
 mod from_row;
 pub mod inspect;
@@ -39,8 +41,15 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use reel_core::{events, inputs, log, model, testing, time, wire, working_set};
-pub use reel_http as http;
+pub use reel_core::{events, inputs, log, model, testing, wire, working_set};
+
+/// What the HTTP edges of services share: problems, tokens, bodies and headers of commands.
+pub mod http {
+    pub use reel_http::{
+        Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Prefer, Problem,
+        Query, TraceParent,
+    };
+}
 
 /// What the macros expand to. Not part of the interface.
 #[doc(hidden)]
@@ -50,4 +59,3 @@ pub mod private {
 }
 
 pub use admission::{CommandError, Commands};
-pub use lane::LaneState;

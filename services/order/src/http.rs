@@ -404,7 +404,7 @@ impl PlaceRequest {
             .lines
             .iter()
             .enumerate()
-            .map(|(nth, line)| line.wanted(nth, prices))
+            .map(|(nth, line)| line.requested(nth, prices))
             .collect::<Result<_, _>>()?;
 
         // The hash covers the customer even if only the token named it.
@@ -421,7 +421,7 @@ impl PlaceRequest {
 }
 
 impl LineRequest {
-    fn wanted(&self, nth: usize, prices: &PriceList) -> Result<RequestedLine, Problem> {
+    fn requested(&self, nth: usize, prices: &PriceList) -> Result<RequestedLine, Problem> {
         let invalid = |field: &str, detail: String| {
             Problem::invalid(&format!("lines[{nth}].{field}"), detail)
         };

@@ -148,7 +148,7 @@ mod tests {
     use std::time::Duration;
 
     use devstack::{Stack, TestDatabase};
-    use reel::database::Database;
+    use reel::inspect::Database;
 
     use super::*;
     use crate::app::App;

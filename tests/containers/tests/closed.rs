@@ -70,12 +70,12 @@ async fn topics(deployment: &Deployment, properties: Vec<(String, String)>) -> R
 }
 
 /// Checks that a command failed for this reason.
-fn refused(what: &str, said: &CommandOutput, reason: &str) -> Result<()> {
+fn refused(what: &str, output: &CommandOutput, reason: &str) -> Result<()> {
     ensure!(
-        said.code != 0 && said.text().contains(reason),
+        output.code != 0 && output.text().contains(reason),
         "{what} should have been refused ({reason}), but exited with {}: {}",
-        said.code,
-        said.text()
+        output.code,
+        output.text()
     );
     Ok(())
 }
@@ -193,11 +193,11 @@ async fn strangers_reach_no_broker(deployment: &Deployment) -> Result<()> {
             "{KAFKA}/kafka-get-offsets.sh --bootstrap-server kafka:{listener} \
              --command-config $file --topic orders"
         );
-        let said = kafka(deployment, properties, &command).await?;
+        let output = kafka(deployment, properties, &command).await?;
         ensure!(
-            said.code != 0 && !said.text().contains("orders:"),
+            output.code != 0 && !output.text().contains("orders:"),
             "a stranger with {what} read at {listener}: {}",
-            said.text()
+            output.text()
         );
     }
 

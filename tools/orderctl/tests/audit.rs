@@ -107,14 +107,14 @@ async fn a_running_order_is_open_then_compensating_and_in_the_end_all_is_well() 
     let ended = audit(&system).await?;
     assert!(ended.figures.ok && ended.figures.cancelled["expired"] == 1, "{ended}");
 
-    let places = system.sources();
+    let sources = system.sources();
     let orderctl = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orderctl"));
         command
             .arg("audit")
-            .env("KAFKA_BROKERS", &places.kafka.brokers)
-            .env("TOPIC_PREFIX", &places.kafka.prefix);
-        for (service, url) in places.databases.iter() {
+            .env("KAFKA_BROKERS", &sources.kafka.brokers)
+            .env("TOPIC_PREFIX", &sources.kafka.prefix);
+        for (service, url) in sources.databases.iter() {
             command.env(format!("{}_DATABASE_URL", service.name().to_uppercase()), url);
         }
         command

@@ -4,6 +4,9 @@ mod input_cursor;
 mod position;
 mod record;
 
+#[doc(hidden)]
 pub use input_cursor::InputCursor;
 pub use position::{Position, Verdict};
-pub use record::{MAX_KEY_BYTES, Record};
+#[doc(hidden)]
+pub use record::MAX_KEY_BYTES;
+pub use record::Record;

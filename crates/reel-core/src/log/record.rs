@@ -15,9 +15,13 @@ pub const MAX_KEY_BYTES: usize = 512;
 pub struct Record {
     /// The topic, as the broker knows it.
     pub topic: Arc<str>,
+    /// The partition.
     pub partition: Partition,
+    /// The offset in the partition.
     pub offset: i64,
+    /// The key; whether an event may have it is what [`Record::valid_key`] says.
     pub key: Option<Vec<u8>>,
+    /// The payload: one Avro datum in single-object encoding.
     pub payload: Option<Vec<u8>>,
     /// The attributes in the headers.
     pub envelope: Result<Envelope, Malformed>,

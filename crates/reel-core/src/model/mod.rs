@@ -15,7 +15,9 @@ pub use contract::Contract;
 pub use deadlines::{DeadlineChange, Deadlines};
 pub use event::{Event, Key, Keyed, Message, MessageType};
 pub use partition::{Partition, Partitions};
-pub use rows::{Changes, RowKey, Rows, Savepoint, Undeclared, WorkingSet};
+#[doc(hidden)]
+pub use rows::{Changes, Savepoint, Undeclared};
+pub use rows::{RowKey, Rows, WorkingSet};
 pub use service::{Impossible, Service, Trigger};
 
 pub use crate::time::Timestamp;

@@ -140,18 +140,21 @@ impl<K: Ord + Clone + Debug, V: Clone> Rows<K, V> {
     /// Takes the keys that are declared and not loaded yet, in order.
     ///
     /// For the storage of rows, like [`Rows::load`] and [`Rows::changes`].
+    #[doc(hidden)]
     #[must_use]
     pub fn take_needed(&mut self) -> Vec<K> {
         std::mem::take(&mut self.needed).into_iter().collect()
     }
 
     /// Loads the row that the database has for a key, or the fact that it has none.
+    #[doc(hidden)]
     pub fn load(&mut self, key: K, value: Option<V>) {
         let stored = value.is_some();
         self.slots.insert(key, Slot { value, stored, changed: false });
     }
 
     /// The changed rows: those to insert, and those to update.
+    #[doc(hidden)]
     #[must_use]
     pub fn changes(&self) -> Changes<'_, K, V> {
         let mut changes = Changes { new: Vec::new(), known: Vec::new() };

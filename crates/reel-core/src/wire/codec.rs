@@ -32,6 +32,7 @@ pub struct EncodeError {
 
 /// A payload cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The reader does not handle this type.
     #[error("unknown event type {0}")]
@@ -45,13 +46,19 @@ pub enum DecodeError {
     /// The writer's schema is not compiled in.
     #[error("payload of {name} was written with unknown schema {fingerprint}")]
     UnknownSchema {
+        /// The event type.
         name: &'static str,
         /// CRC-64-AVRO of the writer's schema, in hexadecimal.
         fingerprint: String,
     },
     /// The datum does not fit the schema it names.
     #[error("payload of {name} cannot be decoded")]
-    Datum { name: &'static str, source: Box<apache_avro::Error> },
+    Datum {
+        /// The event type.
+        name: &'static str,
+        /// What does not fit.
+        source: Box<apache_avro::Error>,
+    },
     /// Bytes are left over after the datum.
     #[error("payload of {0} has {1} bytes too many")]
     Trailing(&'static str, usize),

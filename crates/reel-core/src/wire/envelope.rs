@@ -48,10 +48,13 @@ pub struct Causality {
 pub struct RecordRef {
     /// Its topic, as the broker knows it.
     pub topic: String,
+    /// Its partition.
     pub partition: i32,
+    /// Its log epoch: the offset of the `reel.opened` before it.
     pub epoch: i64,
     /// Its sequence in the topic-partition.
     pub sequence: i64,
+    /// Its offset.
     pub offset: i64,
 }
 
@@ -66,13 +69,19 @@ pub struct DecisionOrder {
 
 /// Why the headers of a record are not those of an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Malformed {
     /// A header is missing.
     #[error("header {0} is missing")]
     Missing(&'static str),
     /// A header cannot be read.
     #[error("header {name} cannot be read: {text:?}")]
-    Unreadable { name: &'static str, text: String },
+    Unreadable {
+        /// The header's name.
+        name: &'static str,
+        /// Its value.
+        text: String,
+    },
 }
 
 /// The value of `ce_specversion`, the same in every record.

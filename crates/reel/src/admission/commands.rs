@@ -24,6 +24,7 @@ pub(crate) struct QueuedCommand<S: Service> {
 
 /// Why a command was not answered. Nothing was stored unless it says otherwise.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommandError<R: std::error::Error> {
     /// The service's own refusal.
     #[error(transparent)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// database, the tables, and a uuid that crash recovery, promotion and a base backup empty. In SQL,
 /// `reel.run()`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct DatabaseEpoch(Arc<str>);
+pub(crate) struct DatabaseEpoch(Arc<str>);
 
 impl DatabaseEpoch {
     pub(crate) fn new(text: String) -> Self {
@@ -16,8 +16,7 @@ impl DatabaseEpoch {
     }
 
     /// The epoch as `reel.run()` returns it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

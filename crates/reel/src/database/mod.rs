@@ -6,8 +6,9 @@ mod error_kind;
 mod session;
 mod write_batch;
 
-pub use epoch::DatabaseEpoch;
+pub(crate) use epoch::DatabaseEpoch;
 pub(crate) use error_kind::DatabaseErrorKind;
 pub use session::Database;
 pub(crate) use session::{CommitDurability, PinnedConnection};
-pub use write_batch::{ArrayParams, Placeholders, WriteBatch};
+pub(crate) use write_batch::Placeholders;
+pub use write_batch::{ArrayParams, WriteBatch};

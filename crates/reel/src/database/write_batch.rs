@@ -14,7 +14,7 @@ pub struct ArrayParams {
 
 /// The placeholders of one fragment of a statement, which may follow others.
 #[derive(Debug, Clone, Copy)]
-pub struct Placeholders {
+pub(crate) struct Placeholders {
     before: usize,
 }
 
@@ -49,12 +49,12 @@ impl ArrayParams {
 
 impl Placeholders {
     /// The placeholders of the first fragment.
-    pub const FIRST: Self = Self { before: 0 };
+    #[cfg(test)]
+    pub(crate) const FIRST: Self = Self { before: 0 };
 
     /// `unnest($1::integer[], $2::text[])`, numbered behind the parameters of earlier fragments:
     /// rows of columns of these types, one array of parameters each.
-    #[must_use]
-    pub fn unnest<'a>(self, column_types: impl IntoIterator<Item = &'a str>) -> String {
+    pub(crate) fn unnest<'a>(self, column_types: impl IntoIterator<Item = &'a str>) -> String {
         let mut unnest = String::from("unnest(");
         for (nth, column_type) in column_types.into_iter().enumerate() {
             let comma = if nth == 0 { "" } else { ", " };
@@ -68,7 +68,7 @@ impl Placeholders {
 impl WriteBatch {
     /// Adds an `insert`, `update` or `delete` without a `returning` clause. The caller pushes the
     /// arrays for its placeholders next, all of them.
-    pub fn add(&mut self, write: impl FnOnce(Placeholders) -> String) -> &mut ArrayParams {
+    pub(crate) fn add(&mut self, write: impl FnOnce(Placeholders) -> String) -> &mut ArrayParams {
         let part = self.parts.len() + 1;
         let write = write(self.placeholders());
         self.parts.push(format!("write_{part} as ({write} returning true as done)"));

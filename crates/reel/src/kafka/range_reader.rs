@@ -41,14 +41,21 @@ pub enum ReadError {
     /// The log does not have this offset: it was truncated or recreated.
     #[error("{topic}/{partition} has no offset {offset}: the topic was truncated or recreated")]
     OutOfRange {
+        /// The topic, as the broker knows it.
         topic: String,
+        /// The partition.
         partition: Partition,
         /// The offset that was requested.
         offset: i64,
     },
     /// The broker does not know the topic.
     #[error("{topic}/{partition} does not exist")]
-    NoTopic { topic: String, partition: Partition },
+    NoTopic {
+        /// The topic, as the broker would know it.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+    },
     /// Kafka cannot be reached or refuses.
     #[error("kafka cannot be read")]
     Kafka(#[from] KafkaError),

@@ -28,6 +28,7 @@ pub enum TopicError {
     /// Kafka refuses.
     #[error("kafka refuses to create topic {topic}: {code}")]
     Refused {
+        /// The topic.
         topic: String,
         /// Kafka's reason.
         code: RDKafkaErrorCode,

@@ -50,9 +50,10 @@ pub(super) async fn recover_until_open<S: Service<State: Stored>>(
         match acquire_and_recover(replica, member, events, &lease, &mut acquired).await {
             Ok(lane) => return Ok(Box::new(lane)),
             Err(error @ (RecoveryError::Lost | RecoveryError::Stopped(_))) => return Err(error),
-            // Neither waiting nor another try will help.
+            // Neither waiting nor another try will help. A lane that is not ours yet does not stop:
+            // no other replica would be kept from it, and the next renewal would drop it again.
             Err(RecoveryError::Database(error))
-                if DatabaseErrorKind::classify(&error) == DatabaseErrorKind::Broken =>
+                if acquired && DatabaseErrorKind::classify(&error) == DatabaseErrorKind::Broken =>
             {
                 return Err(RecoveryError::Stopped(error.to_string()));
             }
@@ -115,7 +116,39 @@ async fn acquire_and_recover<S: Service<State: Stored>>(
         }
         *acquired = true;
         let _ = events.send(TaskEvent::Acquired { partition: lease.partition, token: lease.token });
-        failpoints::reached(failpoints::LANE_TAKEN);
+        failpoints::reached(failpoints::LANE_ACQUIRED);
     }
     recovery::recover(replica, lease).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Partition;
+    use crate::tests::till::Fixture;
+
+    #[tokio::test]
+    async fn a_lane_that_cannot_be_acquired_is_tried_again_and_does_not_stop() {
+        let fixture = Fixture::closed("unacquirable").await;
+        fixture.create_topics().await;
+        fixture.execute("alter table reel.lanes rename column owner to hidden").await;
+        let (events, mut inbox) = mpsc::unbounded_channel();
+
+        let (member, lease) = fixture.member_and_lease(Partition(0)).await;
+        let replica = fixture.replica.clone();
+        let acquisition = Acquisition { lease, acquired: false, pause: Duration::ZERO };
+        let opening = tokio::spawn(async move {
+            recover_until_open(&replica, &member, &events, acquisition).await
+        });
+        assert!(matches!(inbox.recv().await, Some(TaskEvent::Waiting { .. })));
+
+        fixture.execute("alter table reel.lanes rename column hidden to owner").await;
+        opening.await.expect("no panic").expect("opens");
+        while let Some(event) = inbox.recv().await {
+            if matches!(event, TaskEvent::Acquired { .. }) {
+                return;
+            }
+        }
+        panic!("the supervisor never heard that the lane was acquired");
+    }
 }

@@ -150,9 +150,8 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                     pause = RENEW_SOON;
                 }
 
-                // A lane that was opened may have been the last: look at once whether all are open.
                 Some(event) = self.task_inbox.recv() => {
-                    pause = if opens(&event) { Duration::ZERO } else { RENEW_SOON };
+                    pause = pause.min(pause_after(&event));
                     self.handle_task_event(event);
                 }
                 () = inbox.lanes_freed.notified() => pause = Duration::ZERO,
@@ -162,6 +161,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                 self.handle_event(event);
             }
             while let Ok(event) = self.task_inbox.try_recv() {
+                pause = pause.min(pause_after(&event));
                 self.handle_task_event(event);
             }
             self.publish_status();
@@ -449,10 +449,11 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         let leaving = std::mem::take(&mut self.lanes).into_lanes().map(|held| {
             let (step, relay, replica) = (&self.step, &self.relay, &self.replica);
             async move {
-                // Only once a lease was acquired can it be released, and so the task is waited for.
-                // In the other states the lease is ours, and the task may be in a long pause.
+                // Only once a lease was acquired can it be released, and a recovery that is cut off
+                // may leave a `reel.opened` that arrives behind that of the next owner: so the task
+                // is waited for. In `Reopening` it may be in a long pause.
                 if let Some(mut recovery) = held.recovery {
-                    let ended = held.state == LaneState::Acquiring
+                    let ended = held.state.is_opening()
                         && tokio::time::timeout(RECOVERY_WITHIN, &mut recovery).await.is_ok();
                     if !ended {
                         recovery.abort();
@@ -513,9 +514,13 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     }
 }
 
-/// Whether the event says that a lane was opened.
-fn opens(event: &TaskEvent) -> bool {
-    matches!(event, TaskEvent::Recovered { result: Ok(_), .. })
+/// The pause before the next renewal, at most. A lane that was opened may have been the last: look
+/// at once whether all are open.
+fn pause_after(event: &TaskEvent) -> Duration {
+    match event {
+        TaskEvent::Recovered { result: Ok(_), .. } => Duration::ZERO,
+        _ => RENEW_SOON,
+    }
 }
 
 impl From<sqlx::Error> for RenewError {

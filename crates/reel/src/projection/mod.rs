@@ -32,6 +32,7 @@ pub trait Projection: Send + Sync + 'static {
 
 /// An event as a projection gets it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Projected {
     /// Its type, which includes its topic.
     pub kind: MessageType,

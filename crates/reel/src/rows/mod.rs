@@ -14,7 +14,10 @@ use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgHasArrayType, PgRow};
 use sqlx::{AssertSqlSafe, Encode, PgConnection, Postgres, Type};
 
-pub use crate::database::{ArrayParams, Placeholders, WriteBatch};
+pub use crate::database::ArrayParams;
+use crate::database::Placeholders;
+#[doc(hidden)]
+pub use crate::database::WriteBatch;
 pub use crate::model::RowKey;
 use crate::model::{Changes, Rows, WorkingSet};
 pub(crate) use working_set::{Panicked, Unloaded, attempt, load, panic_message, save};
@@ -65,18 +68,24 @@ pub trait Stored: WorkingSet {
     fn tables(&mut self) -> Vec<&mut dyn StoredRows>;
 }
 
-/// One table of the state, as the step handles it. Implemented for all [`Rows`] of a [`Row`].
+/// One table of the state, as the step handles it. Implemented for all [`Rows`] of a [`Row`]; an
+/// author only names it, in [`Stored::tables`].
 pub trait StoredRows: Send {
     /// The table.
     fn table(&self) -> &'static Table;
     /// Reads and locks the rows that were declared since the last call.
+    #[doc(hidden)]
     fn load<'a>(&'a mut self, connection: &'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<()>>;
     /// Reads every row without a lock: for an audit.
+    ///
+    /// # Errors
+    /// If the table cannot be read, or a row does not hold what it should.
     fn load_all<'a>(
         &'a mut self,
         connection: &'a mut PgConnection,
     ) -> BoxFuture<'a, sqlx::Result<()>>;
     /// Adds the rows that changed to a batch of writes.
+    #[doc(hidden)]
     fn save(&self, writes: &mut WriteBatch);
 }
 
@@ -151,7 +160,10 @@ where
             assert_eq!(pushed, columns, "`write` of {} pushes one array a column", table.name);
         };
         add(new, Table::insert);
-        add(known, Table::update);
+        // A row that is nothing but its key cannot change.
+        if !table.columns.is_empty() {
+            add(known, Table::update);
+        }
     }
 }
 
@@ -189,8 +201,7 @@ async fn lock_absent<K: RowKey>(
 
 impl Table {
     /// `select … where key = any($1) order by key for update`.
-    #[must_use]
-    pub fn select_for_update(&self) -> String {
+    pub(crate) fn select_for_update(&self) -> String {
         let (key, key_type) = self.key;
         format!(
             "select {} from {} where {key} = any($1::{key_type}[]) order by {key} for update",
@@ -204,15 +215,13 @@ impl Table {
     }
 
     /// `insert into … select * from unnest(…)`.
-    #[must_use]
-    pub fn insert(&self, params: Placeholders) -> String {
+    pub(crate) fn insert(&self, params: Placeholders) -> String {
         let values = params.unnest(self.column_types());
         format!("insert into {} ({}) select * from {values}", self.name, self.all())
     }
 
     /// `update … set column = new.column, … from unnest(…) as new where key = new.key`.
-    #[must_use]
-    pub fn update(&self, params: Placeholders) -> String {
+    pub(crate) fn update(&self, params: Placeholders) -> String {
         let mut set = String::new();
         for (column, _) in self.columns {
             let comma = if set.is_empty() { "" } else { ", " };

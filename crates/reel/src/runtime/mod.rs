@@ -11,6 +11,5 @@ pub use app::{App, ConfigError, HttpContext};
 pub use program::{main, migrate};
 pub use serve::{ServeError, serve};
 pub use settings::{
-    AccessSettings, Auth, DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings,
-    TopicSettings, duration,
+    AccessSettings, Auth, DatabaseSettings, HttpSettings, KafkaSettings, RunSettings, duration,
 };

@@ -23,13 +23,13 @@ use super::{App, ConfigError, HttpContext};
 use crate::admission::{Admission, Commands};
 use crate::database::Database;
 use crate::failpoints;
-use crate::http::{self, Access, ConnectionLimits, Problem, TimeLimits};
 use crate::kafka::{InputConsumer, KafkaConfig, RangeReader, ReadError, TopicError};
 use crate::model::{Partitions, Service};
 use crate::relay::Publisher;
 use crate::replica::{Replica, inputs_of, topic_of};
 use crate::status;
 use crate::tables::{cursors, positions};
+use reel_http::{self as http, Access, ConnectionLimits, Problem, TimeLimits};
 
 /// Longest time for HTTP requests to end once the process stops.
 const HTTP_WITHIN: Duration = Duration::from_secs(5);

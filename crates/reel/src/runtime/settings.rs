@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::ConfigError;
-use crate::http::{Access, Verifier};
 use crate::kafka::KafkaConfig;
+use reel_http::{Access, Verifier};
 
 /// Prefix of the environment variables that set a property of librdkafka.
 const PROPERTY_PREFIX: &str = "RDKAFKA_";
@@ -68,7 +68,7 @@ pub struct KafkaSettings {
 /// How a service's topic is created.
 #[derive(Debug, Clone, Args)]
 #[non_exhaustive]
-pub struct TopicSettings {
+pub(super) struct TopicSettings {
     /// Partitions of every topic of the deployment. The count cannot be changed later
     #[arg(
         long,
@@ -111,6 +111,7 @@ pub struct AccessSettings {
 
 /// Whether requests need a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[non_exhaustive]
 pub enum Auth {
     /// A token that [`AccessSettings::token_key_file`] verifies.
     On,
@@ -163,7 +164,12 @@ pub struct RunSettings {
     #[arg(long, env = "BACKLOG_LIMIT", default_value_t = BACKLOG_LIMIT)]
     pub backlog_limit: usize,
     /// Most commands that may wait in a replica, besides the batch in progress; others get 503
-    #[arg(long, env = "COMMAND_LIMIT", default_value_t = COMMAND_LIMIT)]
+    #[arg(
+        long,
+        env = "COMMAND_LIMIT",
+        default_value_t = COMMAND_LIMIT,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000)
+    )]
     pub command_limit: usize,
     /// Time for which a command may wait for its answer before it gets 503, such as `10s`
     #[arg(long, env = "COMMAND_TIMEOUT", default_value = "10s", value_parser = duration)]
@@ -178,7 +184,12 @@ pub struct RunSettings {
     pub http_connections: usize,
     /// Most requests that may wait for something to happen at a time (streams, `Prefer: wait`); set
     /// it lower than HTTP_CONNECTIONS
-    #[arg(long, env = "WAITING_LIMIT", default_value_t = WAITING_LIMIT)]
+    #[arg(
+        long,
+        env = "WAITING_LIMIT",
+        default_value_t = WAITING_LIMIT,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=1_000_000)
+    )]
     pub waiting_limit: usize,
     /// Database connections of a replica for the queries of clients, apart from those for its work
     #[arg(
@@ -208,7 +219,7 @@ pub struct RunSettings {
 
 /// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(super) enum LogFormat {
     /// For people.
     Human,
     /// One JSON object per line.

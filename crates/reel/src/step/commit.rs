@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::gather::{DATABASE_TIMEOUT, LastCommit, Outputs, StepLoop, StepStopped};
+use super::gather::{DATABASE_TIMEOUT, LastCommit, Outputs, Patience, StepLoop, StepStopped};
 use super::transaction::{self, Committed, RunOptions, StepError};
 use super::work::WorkItem;
 use crate::admission::CommandError;
@@ -58,9 +58,10 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     pub(super) async fn commit(&mut self, batch: Vec<WorkItem<S>>) -> Result<(), StepStopped> {
         let mut rest = Parts::of(batch);
         while let Some(part) = rest.next() {
+            self.database.patience.recover(Instant::now());
             let options = RunOptions {
                 poison: part.poison.as_deref(),
-                impatient: self.database.patience.is_impatient(),
+                impatient: self.database.patience != Patience::Patient,
                 partitions: self.replica.partitions,
                 max_event_bytes: self.limits.event_bytes,
             };

@@ -334,15 +334,11 @@ impl Patience {
         *self = Self::Impatient { until: Instant::now() + IMPATIENT_FOR };
     }
 
-    /// Whether a batch that starts now waits only briefly. Once `until` has passed, patience is
-    /// back.
-    pub(super) fn is_impatient(&mut self) -> bool {
+    /// A batch starts: once `until` has passed, patience is back.
+    pub(super) fn recover(&mut self, now: Instant) {
         match *self {
-            Self::Impatient { until } if Instant::now() < until => true,
-            Self::Patient | Self::Impatient { .. } => {
-                *self = Self::Patient;
-                false
-            }
+            Self::Impatient { until } if now >= until => *self = Self::Patient,
+            Self::Impatient { .. } | Self::Patient => {}
         }
     }
 }

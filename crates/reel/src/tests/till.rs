@@ -275,21 +275,24 @@ impl Fixture {
 
     /// Acquires a lane under a new fencing token.
     pub(crate) async fn acquire(&self, partition: Partition) -> Lease {
+        let (member, lease) = self.member_and_lease(partition).await;
         let mut connection = self.connection().await;
-        let epoch = epoch::current(&mut connection).await.expect("epoch");
-
-        let member = Member {
-            instance: self.replica.instance.clone(),
-            incarnation: uuid::Uuid::now_v7(),
-            lease: Duration::from_secs(5),
-        };
-
-        let lease = Lease::new(partition, &epoch);
         assert!(
             member.acquire(&mut connection, Till::NAME, &lease).await.expect("acquire"),
             "the lane is free"
         );
         lease
+    }
+
+    /// A live replica, and a lease that it has not acquired yet.
+    pub(crate) async fn member_and_lease(&self, partition: Partition) -> (Member, Lease) {
+        let epoch = epoch::current(&mut self.connection().await).await.expect("epoch");
+        let member = Member {
+            instance: self.replica.instance.clone(),
+            incarnation: uuid::Uuid::now_v7(),
+            lease: Duration::from_secs(5),
+        };
+        (member, Lease::new(partition, &epoch))
     }
 
     /// Creates the topics of both services.

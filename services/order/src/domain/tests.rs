@@ -25,7 +25,7 @@ fn customer() -> CustomerId {
     "anna".parse().expect("a customer")
 }
 
-fn wanted(sku: &str, quantity: i64, cents: i64) -> RequestedLine {
+fn requested(sku: &str, quantity: i64, cents: i64) -> RequestedLine {
     RequestedLine {
         sku: sku.parse().expect("a sku"),
         quantity,
@@ -45,7 +45,7 @@ fn place(lines: Vec<RequestedLine>) -> PlaceOrder {
 }
 
 fn placing() -> OrderCommand {
-    OrderCommand::PlaceOrder(place(vec![wanted("A", 2, 150)]))
+    OrderCommand::PlaceOrder(place(vec![requested("A", 2, 150)]))
 }
 
 fn created() -> OrderEvent {
@@ -60,7 +60,7 @@ fn created() -> OrderEvent {
         total: Money::new(300, Currency::EUR),
         placed_at: NOW,
         settle_by: Timestamp::from_micros(3_000_000),
-        request_hash: place(vec![wanted("A", 2, 150)]).request_hash,
+        request_hash: place(vec![requested("A", 2, 150)]).request_hash,
     }
     .into()
 }
@@ -154,7 +154,7 @@ mod an_open_order {
 
     #[test]
     fn keeps_its_key_from_another_request() {
-        let other = OrderCommand::PlaceOrder(place(vec![wanted("A", 3, 150)]));
+        let other = OrderCommand::PlaceOrder(place(vec![requested("A", 3, 150)]));
         given([created()]).asked(other).then_rejected(&OrderRejection::KeyReused);
     }
 
@@ -215,7 +215,7 @@ mod a_confirmed_order {
 
     #[test]
     fn keeps_its_key_from_another_request() {
-        let other = OrderCommand::PlaceOrder(place(vec![wanted("B", 2, 150)]));
+        let other = OrderCommand::PlaceOrder(place(vec![requested("B", 2, 150)]));
         given([created(), confirmed()]).asked(other).then_rejected(&OrderRejection::KeyReused);
     }
 
@@ -259,7 +259,8 @@ mod a_cancelled_order {
 
     #[test]
     fn keeps_its_key_from_another_request() {
-        let other = OrderCommand::PlaceOrder(place(vec![wanted("A", 2, 150), wanted("A", 1, 150)]));
+        let other =
+            OrderCommand::PlaceOrder(place(vec![requested("A", 2, 150), requested("A", 1, 150)]));
         given([created(), by_customer()]).asked(other).then_rejected(&OrderRejection::KeyReused);
     }
 
@@ -290,7 +291,7 @@ mod placing_an_order {
 
     #[test]
     fn merges_the_lines_of_one_product() {
-        let lines = vec![wanted("A", 2, 150), wanted("B", 1, 10), wanted("A", 3, 150)];
+        let lines = vec![requested("A", 2, 150), requested("B", 1, 10), requested("A", 3, 150)];
         let order =
             given([]).asked(OrderCommand::PlaceOrder(place(lines))).answer().expect("an order");
         let merged: Vec<_> =
@@ -300,18 +301,19 @@ mod placing_an_order {
 
     #[test]
     fn is_refused_for_a_product_without_a_price() {
-        let unknown = RequestedLine { unit_price: None, ..wanted("B", 1, 0) };
+        let unknown = RequestedLine { unit_price: None, ..requested("B", 1, 0) };
         let sku = unknown.sku.clone();
         given([])
-            .asked(OrderCommand::PlaceOrder(place(vec![wanted("A", 1, 1), unknown])))
+            .asked(OrderCommand::PlaceOrder(place(vec![requested("A", 1, 1), unknown])))
             .then_rejected(&OrderRejection::UnknownProduct { line: 1, sku });
     }
 
     #[test]
     fn is_refused_when_the_total_overflows() {
-        for lines in
-            [vec![wanted("A", 3, i64::MAX / 2)], vec![wanted("A", 1, i64::MAX), wanted("B", 1, 1)]]
-        {
+        for lines in [
+            vec![requested("A", 3, i64::MAX / 2)],
+            vec![requested("A", 1, i64::MAX), requested("B", 1, 1)],
+        ] {
             given([])
                 .asked(OrderCommand::PlaceOrder(place(lines)))
                 .then_rejected(&OrderRejection::NoTotal);
@@ -322,8 +324,8 @@ mod placing_an_order {
     fn is_refused_in_two_currencies() {
         let kronor = Money::new(1, "SEK".parse().expect("a currency"));
         let lines = vec![
-            wanted("A", 1, 1),
-            RequestedLine { unit_price: Some(kronor), ..wanted("B", 1, 1) },
+            requested("A", 1, 1),
+            RequestedLine { unit_price: Some(kronor), ..requested("B", 1, 1) },
         ];
         given([])
             .asked(OrderCommand::PlaceOrder(place(lines)))
@@ -333,7 +335,7 @@ mod placing_an_order {
     #[test]
     fn is_answered_alike_when_it_is_retried_after_the_order_was_confirmed_or_at_another_price() {
         let first = given([]).asked(placing()).answer();
-        let mut retry = place(vec![wanted("A", 2, 150)]);
+        let mut retry = place(vec![requested("A", 2, 150)]);
         retry.lines[0].unit_price = None;
         assert_eq!(
             given([created(), confirmed()]).asked(OrderCommand::PlaceOrder(retry)).answer(),

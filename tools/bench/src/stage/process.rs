@@ -1,12 +1,13 @@
 //! The process of a ledger.
 
 use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use devstack::Port;
 use orderctl::system::peak_memory_kib;
 use reel::kafka::KafkaConfig;
 use tokio::process::{Child, Command};
@@ -26,6 +27,7 @@ pub struct Ledger {
     http: reqwest::Client,
     log: PathBuf,
     launched_at: Instant,
+    _port: Port,
 }
 
 impl Ledger {
@@ -36,7 +38,8 @@ impl Ledger {
         settings: &[(&str, &str)],
     ) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name(PROGRAM);
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let port = Port::reserve(None)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
         let file = OpenOptions::new().create(true).append(true).open(log)?;
 
         let mut command = Command::new(&program);
@@ -59,7 +62,8 @@ impl Ledger {
             format!("cannot start {}: run cargo build --package bench", program.display())
         })?;
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { child, url: format!("http://{address}"), http, log: log.to_owned(), launched_at })
+        let url = format!("http://{address}");
+        Ok(Self { child, url, http, log: log.to_owned(), launched_at, _port: port })
     }
 
     /// Waits until it accepts commands.

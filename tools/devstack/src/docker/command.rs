@@ -101,8 +101,8 @@ async fn probe(docker: &mut Command) -> Result<CommandOutput> {
 /// The message for a test that is skipped because no engine has answered; `None` if one has.
 fn skipped(test: &str, answer: Result<CommandOutput>, required: bool) -> Result<Option<String>> {
     let reason = match answer {
-        Ok(said) if said.code == 0 => return Ok(None),
-        Ok(said) => said.text().trim().to_owned(),
+        Ok(output) if output.code == 0 => return Ok(None),
+        Ok(output) => output.text().trim().to_owned(),
         Err(error) => format!("{error:#}"),
     };
     if required {
@@ -115,7 +115,7 @@ fn skipped(test: &str, answer: Result<CommandOutput>, required: bool) -> Result<
 mod tests {
     use super::*;
 
-    fn said(code: i32, text: &str) -> Result<CommandOutput> {
+    fn output(code: i32, text: &str) -> Result<CommandOutput> {
         Ok(CommandOutput { code, out: String::new(), err: text.to_owned() })
     }
 
@@ -145,16 +145,16 @@ mod tests {
 
     #[test]
     fn an_engine_that_does_not_answer_counts_as_none() {
-        let message = skipped("a_test", said(1, "Cannot connect to the Docker daemon"), false)
+        let message = skipped("a_test", output(1, "Cannot connect to the Docker daemon"), false)
             .unwrap()
             .unwrap();
         assert!(message.contains("Cannot connect"), "{message}");
-        assert!(skipped("a_test", said(1, "Cannot connect to the Docker daemon"), true).is_err());
+        assert!(skipped("a_test", output(1, "Cannot connect to the Docker daemon"), true).is_err());
     }
 
     #[test]
     fn if_an_engine_answers_nothing_is_skipped() {
-        assert_eq!(skipped("a_test", said(0, ""), false).unwrap(), None);
-        assert_eq!(skipped("a_test", said(0, ""), true).unwrap(), None);
+        assert_eq!(skipped("a_test", output(0, ""), false).unwrap(), None);
+        assert_eq!(skipped("a_test", output(0, ""), true).unwrap(), None);
     }
 }

@@ -12,7 +12,8 @@ use anyhow::{Result, bail};
 
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
-/// A free port of 127.0.0.1 that nobody else who reserves ports gets while this value exists.
+/// A free port of 127.0.0.1 that nobody else who reserves ports in this data folder gets while this
+/// value exists.
 #[derive(Debug)]
 pub struct Port {
     number: u16,

@@ -69,15 +69,24 @@ async fn read_heads(connection: &mut PgConnection) -> sqlx::Result<HashMap<i32, 
 
 impl From<StoredDeadline> for DeadlineRow {
     fn from(row: StoredDeadline) -> Self {
-        let StoredDeadline { partition, key, name, due_at, command } = row;
+        let StoredDeadline { partition, key, name, due_at, command, .. } = row;
         Self { partition, key, name, due_at, command }
     }
 }
 
 impl From<StoredParked> for ParkedRow {
     fn from(row: StoredParked) -> Self {
-        let StoredParked { topic, partition, epoch, sequence, offset, key, message_type, reason } =
-            row;
+        let StoredParked {
+            topic,
+            partition,
+            epoch,
+            sequence,
+            offset,
+            key,
+            message_type,
+            reason,
+            ..
+        } = row;
         Self { topic, partition, epoch, sequence, offset, key, message_type, reason }
     }
 }

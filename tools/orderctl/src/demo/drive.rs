@@ -49,7 +49,7 @@ impl Plan {
     }
 }
 
-/// Sources the orders of a plan at a rate.
+/// Places the orders of a plan at a rate.
 pub(super) struct Driver<'a, 'replicas> {
     pub(super) client: Client,
     pub(super) plan: &'a Plan,

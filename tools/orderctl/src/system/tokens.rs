@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
-use reel::http::token_crypto;
+use reel_http::token_crypto;
 use serde::Serialize;
 
 use super::Service;

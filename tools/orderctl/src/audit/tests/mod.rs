@@ -58,7 +58,7 @@ fn an_order_that_has_not_ended_is_open() {
 }
 
 #[test]
-fn a_cancelled_order_is_undoing_until_payment_and_inventory_have_answered() {
+fn a_cancelled_order_is_compensating_until_payment_and_inventory_have_answered() {
     let cancel = |shop: &mut Collected| {
         shop.order.publish(created(5), 5);
         shop.order.publish(cancelled(5, CancelReason::Customer), 6);

@@ -66,7 +66,8 @@ pub(crate) enum LaneState {
 /// What the step and the relay report to the supervisor of the lanes.
 #[derive(Debug)]
 pub(crate) enum LaneEvent {
-    /// A write under this token was refused: another replica owns the lane.
+    /// A write under this token was refused: another replica has acquired the lane, or the database
+    /// is in another epoch.
     Lost { partition: Partition, token: Uuid },
     /// The lane's log must be recovered: somebody else wrote to it, or a record was refused.
     PublishFailed { partition: Partition, token: Uuid, reason: String },

@@ -19,7 +19,7 @@ use crate::tables::leases::Member;
 /// Pauses between two tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Tries after which status reports why the lane is not open. The log reports it then, and again
-/// after each twice as many.
+/// after every twice as many tries.
 const REPORT_AFTER: u32 = 5;
 
 /// A lane to acquire and recover.

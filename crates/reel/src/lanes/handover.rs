@@ -22,7 +22,8 @@ pub(super) async fn hand_over<S: Service>(
     let Lease { partition, token, .. } = *lease;
 
     // The step first, so that the relay sends what it commits last. In either, an answer that does
-    // not come means that the lane is not there any longer.
+    // not come means that the lane is not there any longer, or that it is handed over twice because
+    // the replica stops.
     let (done, left) = oneshot::channel();
     let _ = step.send(StepControl::Leave { partition, token, done });
     let _ = left.await;

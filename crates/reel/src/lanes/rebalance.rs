@@ -11,7 +11,7 @@ pub(super) struct Holdings<'a> {
     pub(super) me: &'a str,
     /// The lanes that it holds, in whatever state, stopped ones among them.
     pub(super) all: &'a [Partition],
-    /// Those of them that are open, and so can be handed over.
+    /// Those of them in the state `Open`, which can be handed over.
     pub(super) open: &'a [Partition],
 }
 
@@ -47,7 +47,8 @@ pub(super) fn rebalance(mine: &Holdings<'_>, owners: &[LaneOwner], live: &[Strin
     }
 
     // A lane is free if nobody alive owns it, or if this instance does and has forgotten it,
-    // because it restarted or dropped the lane.
+    // because it restarted or dropped the lane. If its owner left without releasing it, the
+    // database grants it only once the lease has run out.
     let is_free = |lane: &&LaneOwner| {
         let owner = lane.owner.as_deref();
         !mine.all.contains(&lane.partition)

@@ -297,7 +297,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                 self.reopen(partition, token, reason);
             }
 
-            // Every event has the leases renewed soon, and that looks whether all lanes are open.
+            // Every event brings the next renewal forward, which looks whether all lanes are open.
             LaneEvent::RenewSoon => {}
             LaneEvent::InputsBroken => self.recover_all(),
         }
@@ -365,7 +365,6 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         let Some(held) = self.lanes.under(partition, lease.token) else { return };
 
         match result {
-            Ok(_) if held.state == LaneState::Leaving => {}
             Ok(lane) => {
                 let OpenLane { epoch, next_sequence, .. } = *lane;
                 self.relay.join(RelayLane { lease: lane.lease.clone(), epoch, next_sequence });
@@ -474,8 +473,8 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         }
     }
 
-    /// Reports that the database cannot be asked, once an outage, and suspends admission: what is
-    /// in progress goes on under its own fences.
+    /// Reports that the database cannot be asked (each time until it was asked once, then once an
+    /// outage), and suspends admission: what is in progress goes on under its own fences.
     fn report_database_error(&self, error: &sqlx::Error) {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
 

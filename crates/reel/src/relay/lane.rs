@@ -17,11 +17,11 @@ use crate::tables::outbox::OutboxEvent;
 /// Most rows of one lane in memory that were not sent yet. When half of them are left, more are
 /// read.
 const PENDING_ROWS: usize = 4_000;
-/// Unanswered records of a partition from which on no more are handed over. While there are so
-/// many, librdkafka's idempotent producer sends no further request for the partition
+/// Unanswered records of a partition from which on no more are handed over; a burst may exceed it.
+/// While there are so many, librdkafka's idempotent producer sends no further request for the partition
 /// (<https://github.com/confluentinc/librdkafka/pull/4989>), and its thread spins on a core if it
 /// holds more. So the next burst waits, and then goes as one request.
-const IN_FLIGHT: u64 = 5;
+const BUSY_FROM: u64 = 5;
 /// Most bytes handed over at once: one request of up to a megabyte takes them.
 const BURST_BYTES: usize = 512 * 1024;
 
@@ -129,9 +129,9 @@ impl Lane {
     }
 
     /// The number of pending rows that may be handed over now: what one request takes, or none
-    /// while [`IN_FLIGHT`] records are unanswered.
+    /// while [`BUSY_FROM`] records are unanswered.
     pub(super) fn burst(&self) -> usize {
-        if !self.sends() || self.sent - self.acks.get().answered >= IN_FLIGHT {
+        if !self.sends() || self.sent - self.acks.get().answered >= BUSY_FROM {
             return 0;
         }
         let mut bytes = 0;

@@ -51,8 +51,8 @@ const CURSOR_EVERY: Duration = Duration::from_millis(50);
 const BACKLOG_EVERY: Duration = Duration::from_millis(500);
 /// Timeout of the database in one turn.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time that a lane that is handed over may take to send what is committed. What is left is
-/// sent by its next owner.
+/// Longest time that a lane that is handed over may take to send what is committed, while the
+/// database answers. What is left is sent by its next owner.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Handle of the relay, for the step and the supervisor.

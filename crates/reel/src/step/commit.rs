@@ -56,8 +56,8 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     /// # Errors
     /// If a programming error stops the step.
     pub(super) async fn commit(&mut self, batch: Vec<WorkItem<S>>) -> Result<(), StepStopped> {
-        let mut rest = Parts::of(batch);
-        while let Some(part) = rest.next() {
+        let mut parts = Parts::of(batch);
+        while let Some(part) = parts.next() {
             self.database.patience.recover(Instant::now());
             let options = RunOptions {
                 poison: part.poison.as_deref(),
@@ -71,7 +71,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     failpoints::reached(failpoints::STEP_AFTER_COMMIT);
                     self.committed(part.items, committed);
                 }
-                Err(error) => self.failed(error, part, &mut rest).await?,
+                Err(error) => self.failed(error, part, &mut parts).await?,
             }
         }
 
@@ -110,22 +110,22 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         &mut self,
         error: StepError,
         part: Part<S>,
-        rest: &mut Parts<S>,
+        parts: &mut Parts<S>,
     ) -> Result<(), StepStopped> {
         match error {
             // Run it again as it was: the other transaction has ended by now, or soon will have.
             StepError::Conflict => {
-                tokio::time::sleep(rest.pauses.next()).await;
-                rest.conflicts += 1;
-                if rest.conflicts > MAX_CONFLICTS {
+                tokio::time::sleep(parts.pauses.next()).await;
+                parts.conflicts += 1;
+                if parts.conflicts > MAX_CONFLICTS {
                     tracing::warn!(
                         event.code = "step.conflicts",
-                        conflicts = rest.conflicts,
+                        conflicts = parts.conflicts,
                         "a batch conflicts with other transactions again and again"
                     );
-                    self.put_back(rest.drain(part), "other transactions are in the way");
+                    self.put_back(parts.drain(part), "other transactions are in the way");
                 } else {
-                    rest.push(part);
+                    parts.push(part);
                 }
             }
 
@@ -137,21 +137,21 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 let ours =
                     |item: &WorkItem<S>| item.lane().is_none_or(|lane| !lost.contains(&lane));
                 let items = part.items.into_iter().filter(ours).collect();
-                rest.push(Part { items, poison: part.poison });
+                parts.push(Part { items, poison: part.poison });
             }
 
             // The message was found, and not even its dead letter can be stored. To go on would
             // skip it.
             StepError::Poison(reason) if part.poison.is_some() => {
-                self.put_back(rest.drain(part), "it stops");
+                self.put_back(parts.drain(part), "it stops");
                 let reason = format!("not even the dead letter can be stored: {reason}");
                 return Err(StepStopped(reason));
             }
 
             // The error does not name the message, so it is found by halving; the others commit.
             StepError::Poison(reason) => match halve(part.items) {
-                Halves::Two(first, second) => rest.push_both(first, second),
-                Halves::One(items) => rest.push(Part { items, poison: Some(reason) }),
+                Halves::Two(first, second) => parts.push_both(first, second),
+                Halves::One(items) => parts.push(Part { items, poison: Some(reason) }),
             },
             // Likewise, so that only the lane of the message that needs the row waits for it.
             // Searching costs a lock timeout for each half with that message, hence the loss of
@@ -159,8 +159,8 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             StepError::Locked => {
                 self.database.patience.lose();
                 match halve(part.items) {
-                    Halves::Two(first, second) => rest.push_both(first, second),
-                    Halves::One(items) => self.wait_for_row(items, rest),
+                    Halves::Two(first, second) => parts.push_both(first, second),
+                    Halves::One(items) => self.wait_for_row(items, parts),
                 }
             }
 
@@ -169,7 +169,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             StepError::Closed => {
                 self.admission.close();
                 let _ = self.outputs.events.send(LaneEvent::RenewSoon);
-                self.put_back(rest.drain(part), "its lanes are not open yet");
+                self.put_back(parts.drain(part), "its lanes are not open yet");
             }
 
             // Commit unknown. What is put back is checked against the reloaded positions before it
@@ -184,7 +184,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 }
                 self.database.last_commit = LastCommit::Unknown;
                 self.admission.close_because("the database does not answer");
-                self.put_back(rest.drain(part), "the database does not answer");
+                self.put_back(parts.drain(part), "the database does not answer");
                 tokio::time::sleep(self.database.pauses.next()).await;
             }
 
@@ -194,7 +194,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     reason,
                     "a programming error stops the step; nothing of this batch was stored"
                 );
-                self.put_back(rest.drain(part), "it stops");
+                self.put_back(parts.drain(part), "it stops");
                 return Err(StepStopped(reason));
             }
         }
@@ -203,7 +203,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
 
     /// Has the one message wait for its row, and with it whatever follows in its lane, because a
     /// lane keeps its order. The other lanes of the batch go on.
-    fn wait_for_row(&mut self, items: Vec<WorkItem<S>>, rest: &mut Parts<S>) {
+    fn wait_for_row(&mut self, items: Vec<WorkItem<S>>, parts: &mut Parts<S>) {
         let until = Instant::now() + LOCKED_PAUSE;
         for due in items.iter().filter_map(WorkItem::due) {
             self.deadlines.hold_back(due, until);
@@ -215,7 +215,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 lane.set_flow(|flow| flow.wait_for_row(until));
             }
         }
-        let behind = rest.take_lanes(&waiting);
+        let behind = parts.take_lanes(&waiting);
         self.put_back(items.into_iter().chain(behind).collect(), "a row that it needs is locked");
     }
 

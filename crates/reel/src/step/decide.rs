@@ -1,8 +1,9 @@
 //! Handles a batch in memory: calls the pure functions, message by message. No I/O here.
 //!
 //! Each message takes effect whole or not at all, so one that fails leaves the working set as it
-//! was for the next. In the nested results of this file, the outer error is an undeclared key,
-//! which stops the batch; the inner one concerns only its message.
+//! was for the next. In the nested results of this file, the outer error is a programming error of
+//! the service, mostly an undeclared key, and stops the batch; the inner one concerns only its
+//! message.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -341,6 +342,8 @@ fn decide_one<S: Service, R>(
 ) -> Result<Result<Decision<S>, Refusal<R>>, Panicked> {
     attempt(state, |state| {
         let Some(event) = decision(state)? else { return Ok(None) };
+
+        // Folded before it is checked: `attempt` reverts it if a check fails.
         S::evolve(state, &event);
 
         // The cause proves to recovery how far its input was consumed, but only in its own lane

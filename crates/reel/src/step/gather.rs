@@ -101,9 +101,10 @@ pub(super) struct Outputs {
 
 /// When the next batch is run.
 ///
-/// After a step the loop rests for as long as the step took, [`MAX_REST`] at most, unless a whole
-/// batch is waiting: what arrives meanwhile shares the next batch. On busy cores, fewer and larger
-/// steps finish the same work sooner; if little arrives, the rest has passed and nobody waits.
+/// After a step the loop rests for as long as the step took, [`MAX_REST`] at most: what arrives
+/// meanwhile shares the next batch. On busy cores, fewer and larger steps finish the same work
+/// sooner; if little arrives, the rest has passed and nobody waits. It does not rest while a whole
+/// batch is queued, also in lanes that wait for a locked row.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     rests_until: Instant,
@@ -120,7 +121,7 @@ pub(crate) struct StepInbox<S: Service> {
 /// Limits of a step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepLimits {
-    /// Messages in one batch.
+    /// Commands and inputs in one batch; as many due deadlines may come on top.
     pub(crate) batch: usize,
     /// Bytes of one event.
     pub(crate) event_bytes: usize,
@@ -226,8 +227,9 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             StepControl::Join(lane) => self.lanes.join(lane),
             StepControl::Leave { partition, token, done } => {
                 if self.lanes.holds(partition, token) {
-                    // A last step while the lane is still ours spares its next owner what is
-                    // queued. If the lane was lost instead, the fence rejects the write.
+                    // A last step, of all lanes, while this one is still ours: it spares the next
+                    // owner what is queued. If the lane was lost instead, the fence rejects the
+                    // write.
                     self.lanes.unassign(partition);
                     self.step(true).await?;
                     self.lanes.remove(partition);

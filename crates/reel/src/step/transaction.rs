@@ -149,8 +149,8 @@ fn triggers<'a, S: Service>(
     items.iter().filter_map(WorkItem::trigger).collect()
 }
 
-/// Moves the positions under their fences. Returns the database's time. A batch without inputs
-/// moves none, and still learns the time and whether all lanes are open.
+/// Moves the positions under their fences. Returns the database's time. A batch without
+/// records moves none, and still learns the time and whether all lanes are open.
 ///
 /// # Errors
 /// If a lane was lost, or not all lanes are open.

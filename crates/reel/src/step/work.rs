@@ -70,6 +70,7 @@ impl<S: Service> WorkItem<S> {
         !matches!(self, Self::Skip { .. })
     }
 
+    /// Whether it is a record that a pure function may be asked about.
     pub(super) fn is_input(&self) -> bool {
         matches!(self, Self::Input { .. })
     }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -12,7 +13,6 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::headers::Records;
 use super::{ClientHealth, watched};
@@ -28,9 +28,22 @@ const BUNDLES: usize = 4;
 /// Shortest interval between commits of offsets, which are a hint for lag tools.
 const HINT_EVERY: Duration = Duration::from_secs(5);
 
-/// A record, and the fencing token of the lane for which it was read.
+/// One assignment of a lane's inputs to a consumer. Each has an id of its own: a lane that is
+/// assigned again must not take what was read for it before, which may still be on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Assignment(u64);
+
+#[cfg(test)]
+impl Assignment {
+    /// The n-th of a consumer.
+    pub(crate) fn nth(nth: u64) -> Self {
+        Self(nth)
+    }
+}
+
+/// A record, and the assignment for which it was read.
 pub(crate) struct Delivered {
-    pub(crate) token: Uuid,
+    pub(crate) assignment: Assignment,
     pub(crate) record: Record,
 }
 
@@ -53,7 +66,7 @@ impl Polled {
 }
 
 enum Control {
-    Assign { partition: Partition, token: Uuid, offsets: Vec<(Arc<str>, i64)> },
+    Assign { partition: Partition, assignment: Assignment, offsets: Vec<(Arc<str>, i64)> },
     Unassign { partition: Partition },
     Hint { offsets: Vec<(Arc<str>, Partition, i64)> },
 }
@@ -61,6 +74,7 @@ enum Control {
 /// The handle of the thread. Dropping it ends the thread.
 pub(crate) struct InputConsumer {
     controls: std::sync::mpsc::Sender<Control>,
+    assignments: AtomicU64,
 }
 
 impl InputConsumer {
@@ -73,12 +87,15 @@ impl InputConsumer {
             .name("reel-input".into())
             .spawn(move || run(polling, &inbox, &sender))
             .map_err(|_| KafkaError::ClientCreation("no thread for the input consumer".into()))?;
-        Ok((Self { controls }, receiver))
+        Ok((Self { controls, assignments: AtomicU64::new(0) }, receiver))
     }
 
-    /// Consumes a lane's inputs from these offsets on.
-    pub(crate) fn assign(&self, partition: Partition, token: Uuid, offsets: Vec<(Arc<str>, i64)>) {
-        let _ = self.controls.send(Control::Assign { partition, token, offsets });
+    /// Consumes a lane's inputs from these offsets on, in the place of an earlier assignment. What
+    /// is read for it carries the assignment that is returned.
+    pub(crate) fn assign(&self, partition: Partition, offsets: Vec<(Arc<str>, i64)>) -> Assignment {
+        let assignment = Assignment(self.assignments.fetch_add(1, Ordering::Relaxed));
+        let _ = self.controls.send(Control::Assign { partition, assignment, offsets });
+        assignment
     }
 
     /// Stops consuming a lane's inputs.
@@ -104,7 +121,7 @@ struct Polling {
 /// A lane's inputs.
 #[derive(Debug, PartialEq, Eq)]
 struct Lane {
-    token: Uuid,
+    assignment: Assignment,
     /// The topics, and the next offset of each.
     next: Vec<(Arc<str>, i64)>,
 }
@@ -192,7 +209,7 @@ impl Polling {
             let record = self.records.own(&message);
             let lane = self.lanes.get_mut(&record.partition)?;
             lane.delivered(&record);
-            Some(Delivered { token: lane.token, record })
+            Some(Delivered { assignment: lane.assignment, record })
         }))
     }
 
@@ -217,19 +234,19 @@ impl Polling {
 
     fn handle_control(&mut self, control: Control) -> KafkaResult<()> {
         match control {
-            Control::Assign { partition, token, offsets } => {
+            Control::Assign { partition, assignment, offsets } => {
                 if let Some(lane) = self.lanes.remove(&partition)
                     && let Err(error) = self.consumer.incremental_unassign(&list(&lane, partition))
                 {
                     tracing::debug!(error = %error, "the partition was no longer assigned");
                 }
 
-                let mut assignment = TopicPartitionList::new();
+                let mut list = TopicPartitionList::new();
                 for (topic, offset) in &offsets {
-                    assignment.add_partition_offset(topic, partition.0, Offset::Offset(*offset))?;
+                    list.add_partition_offset(topic, partition.0, Offset::Offset(*offset))?;
                 }
-                self.lanes.insert(partition, Lane { token, next: offsets });
-                self.consumer.incremental_assign(&assignment)
+                self.lanes.insert(partition, Lane { assignment, next: offsets });
+                self.consumer.incremental_assign(&list)
             }
             Control::Unassign { partition } => match self.lanes.remove(&partition) {
                 Some(lane) => self.consumer.incremental_unassign(&list(&lane, partition)),
@@ -328,7 +345,7 @@ mod tests {
         polling
             .handle_control(Control::Assign {
                 partition: PARTITION,
-                token: Uuid::nil(),
+                assignment: Assignment(0),
                 offsets: from_the_start,
             })
             .expect("assigned");

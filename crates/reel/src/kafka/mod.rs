@@ -10,7 +10,7 @@ mod topics;
 pub(crate) use client::watched;
 pub use client::{ClientHealth, KafkaConfig};
 pub use headers::{envelope, headers};
-pub(crate) use input_consumer::{Delivered, InputConsumer, Polled};
+pub(crate) use input_consumer::{Assignment, Delivered, InputConsumer, Polled};
 pub use range_reader::{RangeReader, ReadError};
 pub use topics::{TopicError, Topics};
 

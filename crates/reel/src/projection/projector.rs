@@ -10,12 +10,11 @@ use rdkafka::error::KafkaError;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{Projected, Projection};
 use crate::database::Database;
 use crate::kafka::continuity::{self, ContinuityError};
-use crate::kafka::{Delivered, InputConsumer, Polled, RangeReader};
+use crate::kafka::{Assignment, Delivered, InputConsumer, Polled, RangeReader};
 use crate::log::{InputCursor, Position, Record, Verdict};
 use crate::model::{MessageType, Partition, Partitions, Timestamp};
 use crate::pauses::Pauses;
@@ -55,7 +54,7 @@ pub(crate) struct Projector {
 /// A lane that the projection reads.
 struct Lane {
     /// Distinguishes records that were read under this assignment from those of an earlier one.
-    token: Uuid,
+    assignment: Assignment,
     inputs: HashMap<Arc<str>, InputCursor>,
 }
 
@@ -235,20 +234,14 @@ impl Projector {
     }
 
     fn take_lane(&mut self, partition: Partition, positions: Vec<(Arc<str>, Position)>) {
-        let token = Uuid::new_v4();
-        self.consumer.assign(
-            partition,
-            token,
-            positions
-                .iter()
-                .map(|(topic, position)| (topic.clone(), position.next_offset))
-                .collect(),
-        );
+        let offsets =
+            positions.iter().map(|(topic, position)| (topic.clone(), position.next_offset));
+        let assignment = self.consumer.assign(partition, offsets.collect());
         let inputs = positions
             .into_iter()
             .map(|(topic, position)| (topic, InputCursor::new(position)))
             .collect();
-        self.lanes.insert(partition, Lane { token, inputs });
+        self.lanes.insert(partition, Lane { assignment, inputs });
     }
 
     /// Writes the effects of the records and advances the positions, in one transaction.
@@ -261,8 +254,9 @@ impl Projector {
         let mut moves = Moves::new();
         for bundle in bundles {
             let Polled::Records(records) = bundle else { return Err(Stopped::Broken) };
-            for Delivered { token, record } in records {
-                let lane = self.lanes.get_mut(&record.partition).filter(|lane| lane.token == token);
+            for Delivered { assignment, record } in records {
+                let lane = self.lanes.get_mut(&record.partition);
+                let lane = lane.filter(|lane| lane.assignment == assignment);
                 let Some(input) = lane.and_then(|lane| lane.inputs.get_mut(&record.topic)) else {
                     continue;
                 };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::work::WorkItem;
+use crate::kafka::Assignment;
 use crate::lane::{Lease, OpenInput, OpenLane};
 use crate::log::{InputCursor, Position, Record, Verdict};
 use crate::model::{Message, Partition, Partitions, Service};
@@ -23,6 +24,8 @@ pub(super) type HandledTypes = HashMap<String, HashSet<&'static str>>;
 /// A lane in the step loop.
 pub(super) struct LaneInputs<S: Service> {
     pub(super) lease: Lease,
+    /// The assignment whose records the lane takes.
+    pub(super) assignment: Assignment,
     /// The parked keys of the lane. Only its owner parks keys, so this may list a key too many, and
     /// never one too few; the step asks the database before it acts on it.
     pub(super) parked: HashSet<String>,
@@ -113,13 +116,14 @@ impl Flow {
 }
 
 impl<S: Service> LaneInputs<S> {
-    pub(super) fn new(lane: OpenLane) -> Self {
+    pub(super) fn new(lane: OpenLane, assignment: Assignment) -> Self {
         let inputs = lane.inputs.into_iter().map(|OpenInput { topic, position, end }| {
             let cursor = InputCursor::new(position);
             (topic, Input { stored: position, cursor, end_at_opening: end })
         });
         Self {
             lease: lane.lease,
+            assignment,
             parked: lane.parked,
             inputs: inputs.collect(),
             queue: VecDeque::new(),

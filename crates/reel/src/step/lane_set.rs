@@ -54,10 +54,11 @@ impl<S: Service> LaneSet<S> {
 
     /// Adds a lane, and consumes its inputs from the positions that the database has.
     pub(super) fn join(&mut self, lane: OpenLane) {
-        let Lease { partition, token, .. } = lane.lease;
-        let lane = LaneInputs::new(lane);
-        self.consumer.assign(partition, token, lane.stored_offsets().collect());
-        self.lanes.insert(partition, lane);
+        let partition = lane.lease.partition;
+        let offsets = lane.inputs.iter().map(|input| (input.topic.clone(), input.position));
+        let offsets = offsets.map(|(topic, position)| (topic, position.next_offset)).collect();
+        let assignment = self.consumer.assign(partition, offsets);
+        self.lanes.insert(partition, LaneInputs::new(lane, assignment));
     }
 
     /// Stops consuming a lane's inputs. The lane stays in the loop with what it has queued.
@@ -78,12 +79,13 @@ impl<S: Service> LaneSet<S> {
         lost.map(|(_, lane)| lane.lease).collect()
     }
 
-    /// Queues records for their lanes. A record is dropped if it was read under another token, or
-    /// if its lane has overflowed: either way somebody reads it again.
+    /// Queues records for their lanes. A record is dropped if it was read for another assignment,
+    /// or if its lane has overflowed: either way somebody reads it again.
     pub(super) fn accept(&mut self, records: Vec<Delivered>) {
-        for Delivered { token, record } in records {
+        for Delivered { assignment, record } in records {
             let lane = self.lanes.get_mut(&record.partition);
-            let lane = lane.filter(|lane| lane.lease.token == token && lane.flow().is_assigned());
+            let lane =
+                lane.filter(|lane| lane.assignment == assignment && lane.flow().is_assigned());
             let Some(lane) = lane else { continue };
             lane.accept(record, self.partitions, &self.handled);
 
@@ -118,8 +120,7 @@ impl<S: Service> LaneSet<S> {
             }
             lane.update_flow();
             if lane.flow().is_assigned() {
-                let (token, offsets) = (lane.lease.token, lane.next_offsets().collect());
-                self.consumer.assign(*partition, token, offsets);
+                lane.assignment = self.consumer.assign(*partition, lane.next_offsets().collect());
             }
         }
     }

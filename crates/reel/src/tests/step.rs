@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::till::{Credit, Fixture, IMPOSSIBLE, PANICS, POISON, Paid, Till, UNDECLARED, credit};
 use crate::admission::{Admission, CommandError, Commands};
 use crate::database::CommitDurability;
-use crate::kafka::{Delivered, InputConsumer, Polled, Record};
-use crate::lane::{Lease, OpenInput, OpenLane};
+use crate::kafka::{Assignment, Delivered, InputConsumer, Polled, Record};
+use crate::lane::{OpenInput, OpenLane};
 use crate::log::Position;
 use crate::model::Partition;
 use crate::notify::Notifier;
@@ -28,7 +28,7 @@ struct Running {
     records: mpsc::Sender<Polled>,
     controls: mpsc::UnboundedSender<StepControl>,
     task: tokio::task::JoinHandle<Result<(), StepStopped>>,
-    next: HashMap<Partition, (i64, Lease)>,
+    next: HashMap<Partition, (i64, Assignment)>,
 }
 
 impl Running {
@@ -80,14 +80,15 @@ impl Running {
             let lease = self.fixture.acquire(partition).await;
             let position = Position { epoch: 0, ..Position::START };
             let lane = OpenLane {
-                lease: lease.clone(),
+                lease,
                 epoch: 0,
                 next_sequence: 0,
                 inputs: vec![OpenInput { topic: topic.clone(), position, end: 0 }],
                 parked: Default::default(),
             };
             assert!(self.controls.send(StepControl::Join(lane)).is_ok(), "the loop runs");
-            self.next.insert(partition, (0, lease));
+            let nth = self.next.len() as u64;
+            self.next.insert(partition, (0, Assignment::nth(nth)));
         }
 
         // The loop handles messages in order: once it answers this one, the lanes have joined.
@@ -128,7 +129,7 @@ impl Running {
         (entry, account, amount): &(&str, &str, i64),
     ) -> Delivered {
         let paid = Paid { entry: (*entry).into(), account: (*account).into(), amount: *amount };
-        let (sequence, lease) = self.next.get_mut(&partition).expect("joined");
+        let (sequence, assignment) = self.next.get_mut(&partition).expect("joined");
         let envelope = Envelope {
             id: Uuid::now_v7(),
             event_type: "Paid".into(),
@@ -146,7 +147,7 @@ impl Running {
             envelope: Ok(envelope),
         };
         *sequence += 1;
-        Delivered { token: lease.token, record }
+        Delivered { assignment: *assignment, record }
     }
 
     async fn ask(&self, command: Credit) -> Result<i64, CommandError<super::till::Refused>> {
@@ -198,6 +199,9 @@ async fn nothing_commits_while_a_lane_is_closed() {
     let mut running = Running::on(fixture);
     running.join_lanes().await;
     assert!(matches!(running.ask(credit("a", "x", 5)).await, Err(CommandError::Closed(_))));
+    let open = "select count(*) from pg_stat_activity
+         where datname = current_database() and state like 'idle in transaction%'";
+    assert_eq!(running.fixture.count(open).await, 0, "the transaction is over, and its locks");
     for table in ["entries", "accounts", "reel.outbox"] {
         let sql: &'static str = match table {
             "entries" => "select count(*) from entries",
@@ -380,6 +384,40 @@ async fn a_row_that_is_locked_elsewhere_holds_up_only_its_lane() {
 
     sqlx::raw_sql("rollback").execute(&mut elsewhere).await.expect("unlock");
     running.consumed(3).await;
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_lane_overflowed_is_no_gap_in_what_is_read_again() {
+    let mut running = Running::start("overflowed").await;
+    running.join_lanes().await;
+    running.deliver(&[("a", "slow", 1)]).await;
+    running.consumed(1).await;
+    let mut elsewhere = running.lock_slow().await;
+    let partitions = running.fixture.replica.partitions;
+    let lane = partitions.of(b"a");
+    let other = ["b", "c", "d", "e", "f"].into_iter();
+    let other = other.filter(|key| partitions.of(key.as_bytes()) != lane).next().expect("a key");
+
+    // Once the other lane has gone on, this one waits for the row.
+    running.deliver(&[("a", "slow", 5), (other, "quick", 1)]).await;
+    running.consumed(2).await;
+
+    // It keeps 2,001 items and stops reading. The other lane's next payment comes after them.
+    running.deliver_to(lane, &[("a", "x", 1); 2_500]).await;
+    let late = (0..10).map(|_| running.next(lane, &("a", "x", 1))).collect();
+    running.deliver(&[(other, "quick", 1)]).await;
+    running.consumed(3).await;
+
+    // Once the row is free, it reads on behind what it has kept.
+    sqlx::raw_sql("rollback").execute(&mut elsewhere).await.expect("unlock");
+    running.consumed(2_004).await;
+
+    // What was on its way meanwhile arrives late, then what is read again.
+    running.send(late).await;
+    let again = partitions.iter().count() as u64;
+    running.next.insert(lane, (2_002, Assignment::nth(again)));
+    running.deliver_to(lane, &[("a", "x", 1); 600]).await;
+    running.consumed(2_604).await;
 }
 
 #[tokio::test]

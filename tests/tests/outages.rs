@@ -127,6 +127,9 @@ async fn without_postgres_commands_get_503_and_the_processes_live_on() -> Result
 
     assert_eq!(noisy(&shop, &before), Vec::<String>::new());
 
+    // Lanes cannot be handed over, and the process ends all the same.
+    shop.take("payment-2").stop().await?;
+
     postgres.restart().await?;
     shop.order("away", 3).await?;
     let figures = shop.ends_well().await?;

@@ -211,8 +211,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             }
         };
 
-        let known = self.database_epoch.replace(view.database_epoch.clone());
-        if known.is_some_and(|known| known != view.database_epoch) {
+        if self.database_epoch.as_ref().is_some_and(|known| *known != view.database_epoch) {
             tracing::warn!(
                 event.code = "database.epoch_changed", database.epoch = %view.database_epoch,
                 "the database is in another epoch; all lanes are recovered"
@@ -220,6 +219,8 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             self.create_lane_rows(&mut connection).await?;
         }
 
+        // Known only now: if the rows could not be created, the next renewal tries again.
+        self.database_epoch = Some(view.database_epoch.clone());
         self.connection = Some(connection);
 
         // Drop before acquiring: a lane that was lost may be free, and is acquired under a new

@@ -51,8 +51,8 @@ const CURSOR_EVERY: Duration = Duration::from_millis(50);
 const BACKLOG_EVERY: Duration = Duration::from_millis(500);
 /// Timeout of the database in one turn.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time that a lane that is handed over may take to send what is committed, while the
-/// database answers. What is left is sent by its next owner.
+/// Longest time that a lane that is handed over may take to send what is committed. What is left is
+/// sent by its next owner.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Handle of the relay, for the step and the supervisor.
@@ -179,6 +179,9 @@ impl Relay {
 
             self.poll_table();
             let turn = tokio::time::timeout(DATABASE_TIMEOUT, self.turn()).await;
+
+            // Also if the database did not answer: a handover waits for it no longer than its limit.
+            self.remove_left();
             match turn.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(()) => self.pauses.reset(),
                 Err(error) => {
@@ -268,7 +271,6 @@ impl Relay {
         // Faults before cursors: the cursor of a lane whose log was disturbed must not move.
         self.check_acks();
         self.write_cursors().await?;
-        self.remove_left();
         self.count_backlog().await
     }
 

@@ -33,6 +33,8 @@ use reel_http::{self as http, Access, ConnectionLimits, Problem, TimeLimits};
 
 /// Longest time for HTTP requests to end once the process stops.
 const HTTP_WITHIN: Duration = Duration::from_secs(5);
+/// Longest time that the handover of all lanes may take when the process stops.
+const LANES_WITHIN: Duration = Duration::from_secs(8);
 /// Pause before the next attempt to reach a server.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -206,7 +208,16 @@ async fn run_until_stopped(
     // Then the supervisor hands over the lanes and ends, and with it the step and the relay.
     drop(projectors);
     stop_lanes.cancel();
-    part_ended(supervisor.await, ServeError::Lanes)
+    match tokio::time::timeout(LANES_WITHIN, supervisor).await {
+        Ok(ended) => part_ended(ended, ServeError::Lanes),
+        Err(_) => {
+            tracing::warn!(
+                event.code = "lanes.slow_stop",
+                "not all lanes could be handed over in time; their leases run out by themselves"
+            );
+            Ok(())
+        }
+    }
 }
 
 fn part_ended<E: std::error::Error>(

@@ -276,9 +276,12 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         let leases = self.lanes.leases();
         let lanes: Vec<i32> = leases.iter().map(|lease| lease.partition.0).collect();
         let connection = self.database.connection.get().await?;
+
+        // The positions first. If the lost session commits only after them, what it did is decided
+        // again here and fenced; if before, the keys that it parked are there when they are read.
+        let positions = positions::read_all(connection, S::NAME, &leases).await?;
         let parked = dead_letters::parked_in(connection, &lanes).await?;
         let parked = parked.into_iter().map(|(lane, key)| (Partition(lane), key)).collect();
-        let positions = positions::read_all(connection, S::NAME, &leases).await?;
         Ok(Reloaded { positions, parked })
     }
 

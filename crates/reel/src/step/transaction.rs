@@ -71,7 +71,23 @@ pub(super) async fn run<S: Service<State: Stored>>(
     batch: &[WorkItem<S>],
     options: RunOptions<'_>,
 ) -> Result<Committed<S>, StepError> {
-    let run = run_on(connection.get().await?, lanes, batch, options);
+    let connected = connection.get().await?;
+    let run = async {
+        let mut transaction = connected.begin().await?;
+        match run_in(&mut transaction, lanes, batch, options).await {
+            Ok(committed) => {
+                transaction.commit().await?;
+                Ok(committed)
+            }
+            // The server would end it only with the next statement, and hold its locks until then.
+            Err(error) => {
+                if !matches!(error, StepError::Lost(_)) {
+                    transaction.rollback().await?;
+                }
+                Err(error)
+            }
+        }
+    };
     let ran = tokio::time::timeout(TRANSACTION_TIMEOUT, run).await;
     let ran = ran.unwrap_or(Err(StepError::Lost(sqlx::Error::PoolTimedOut)));
     // The old session may still commit. Its row locks then decide: the transaction that moves the
@@ -82,14 +98,14 @@ pub(super) async fn run<S: Service<State: Stored>>(
     ran
 }
 
-async fn run_on<S: Service<State: Stored>>(
-    connection: &mut PgConnection,
+/// Does all of a batch but the commit.
+async fn run_in<S: Service<State: Stored>>(
+    transaction: &mut PgConnection,
     lanes: &LaneSet<S>,
     batch: &[WorkItem<S>],
     options: RunOptions<'_>,
 ) -> Result<Committed<S>, StepError> {
     let has_input = batch.iter().any(WorkItem::is_input);
-    let mut transaction = connection.begin().await?;
     if options.impatient {
         sqlx::query("set local lock_timeout = '50ms'").execute(&mut *transaction).await?;
     }
@@ -97,32 +113,32 @@ async fn run_on<S: Service<State: Stored>>(
     // Fence first: from here on a former owner of these lanes waits for us, and then fails before
     // it has locked anything else.
     let moved = moves(batch);
-    let now = advance(&mut transaction, lanes, &moved).await?;
+    let now = advance(transaction, lanes, &moved).await?;
 
     // Lock what the batch reads, tables and keys in one order on all replicas, so that nobody
     // deadlocks.
-    let mut state = load::<S>(&mut transaction, &triggers(batch, options)).await?;
+    let mut state = load::<S>(transaction, &triggers(batch, options)).await?;
     if has_input {
         failpoints::reached(failpoints::STEP_ROWS_LOADED);
     }
 
     // No I/O: the pure functions, message by message.
-    let context = context(&mut transaction, lanes, batch, now, options).await?;
+    let context = context(transaction, lanes, batch, now, options).await?;
     let outcome = decide::<S>(&mut state, batch, context).map_err(|key| {
         StepError::Broken(format!("a message touched {key}, which `read_set` had not declared"))
     })?;
 
     // Dead letters are rare, and have statements of their own.
     let BatchOutcome { pending, dead_letters, parked, deadlines, answers } = outcome;
-    dead_letters::keep(&mut transaction, &dead_letters).await?;
-    dead_letters::park(&mut transaction, &parked).await?;
+    dead_letters::keep(transaction, &dead_letters).await?;
+    dead_letters::park(transaction, &parked).await?;
 
     // All else takes one round trip. The heads come last: their lock orders the log, so it is held
     // for the shortest time.
     let mut writes = WriteBatch::default();
     save(&mut state, &mut writes);
     deadlines.save(&mut writes);
-    let events = match outbox::append(&mut transaction, writes, pending).await? {
+    let events = match outbox::append(transaction, writes, pending).await? {
         Appended::Events(events) => events,
         Appended::Closed => return Err(StepError::Closed),
     };
@@ -133,7 +149,6 @@ async fn run_on<S: Service<State: Stored>>(
     if batch.iter().any(|item| item.due().is_some()) {
         failpoints::reached(failpoints::DEADLINE_BEFORE_COMMIT);
     }
-    transaction.commit().await?;
 
     let parked = parked.into_iter().map(|(key, parked)| (Partition(parked.partition), key));
     Ok(Committed { answers, events, moved, parked: parked.collect() })

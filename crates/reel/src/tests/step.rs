@@ -395,8 +395,8 @@ async fn what_was_read_before_a_lane_overflowed_is_no_gap_in_what_is_read_again(
     let mut elsewhere = running.lock_slow().await;
     let partitions = running.fixture.replica.partitions;
     let lane = partitions.of(b"a");
-    let other = ["b", "c", "d", "e", "f"].into_iter();
-    let other = other.filter(|key| partitions.of(key.as_bytes()) != lane).next().expect("a key");
+    let mut keys = ["b", "c", "d", "e", "f"].into_iter();
+    let other = keys.find(|key| partitions.of(key.as_bytes()) != lane).expect("a key");
 
     // Once the other lane has gone on, this one waits for the row.
     running.deliver(&[("a", "slow", 5), (other, "quick", 1)]).await;

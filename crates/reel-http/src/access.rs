@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +16,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, get_current_timestamp};
 use serde::Deserialize;
 
-use super::{Problem, token_crypto};
+use super::{Problem, single, token_crypto};
 
 /// The shortest secret that is accepted for HS256, in bytes (RFC 7518, 3.2).
 const SHORTEST_SECRET: usize = 32;
@@ -99,6 +100,10 @@ impl Verifier {
 
     /// The caller, from the token of a request.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        if single(headers, AUTHORIZATION.as_str()).is_err() {
+            let detail = "the header Authorization occurs more than once: send it once";
+            return Err(Problem::unauthorized(detail, false));
+        }
         let bearer = match headers.typed_try_get::<Authorization<Bearer>>() {
             Ok(Some(Authorization(bearer))) => bearer,
             Ok(None) => {
@@ -229,7 +234,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
-    use axum::http::header::AUTHORIZATION;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::{Value, json};
 

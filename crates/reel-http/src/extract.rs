@@ -7,7 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use headers::{ContentLength, HeaderMapExt as _};
 use http_body_util::{BodyExt as _, Limited};
 use serde::de::DeserializeOwned;
@@ -20,7 +20,7 @@ use super::Problem;
 pub struct Body<T>(pub T);
 
 /// The `Idempotency-Key` header (IETF draft-ietf-httpapi-idempotency-key-header): 1 to 255
-/// printable ASCII characters.
+/// printable ASCII characters. `"k"`, the quoted form of the draft, and `k` are the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(pub String);
 
@@ -131,13 +131,45 @@ fn too_large() -> Problem {
 
 /// `application/json`, with or without parameters, or any type of the form `application/…+json`.
 fn is_json(headers: &HeaderMap) -> bool {
-    let essence = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next());
+    let value = single(headers, CONTENT_TYPE.as_str()).ok().flatten();
+    let essence =
+        value.and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
     let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// A header that may occur once.
+///
+/// # Errors
+/// If it occurs more than once: which of its values is meant is unknown.
+pub fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => {
+            let detail = format!("the header {name} occurs more than once: send it once");
+            Err(Problem::invalid(name, detail))
+        }
+    }
+}
+
+/// The content of a quoted string (RFC 9651, 3.3.3); any other text, and `""`, as it is.
+fn unquoted(text: &str) -> String {
+    let quoted = || {
+        let mut content = String::new();
+        let mut characters = text.strip_prefix('"')?.strip_suffix('"')?.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                '"' => return None,
+                '\\' => content.push(characters.next().filter(|next| matches!(next, '"' | '\\'))?),
+                _ => content.push(character),
+            }
+        }
+        Some(content).filter(|content| !content.is_empty())
+    };
+    quoted().unwrap_or_else(|| text.to_owned())
 }
 
 impl From<PathRejection> for Problem {
@@ -157,7 +189,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         const NAME: &str = "Idempotency-Key";
-        let Some(value) = parts.headers.get(NAME) else {
+        let Some(value) = single(&parts.headers, NAME)? else {
             return Err(Problem::invalid(
                 NAME,
                 "the header Idempotency-Key is missing: send a text of your choice, the same for \
@@ -169,7 +201,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
             .to_str()
             .ok()
             .filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\t'));
-        key.map(|key| Self(key.to_owned())).ok_or_else(|| {
+        key.map(|key| Self(unquoted(key))).ok_or_else(|| {
             let detail = format!(
                 "the header Idempotency-Key must have 1 to {MAX_KEY_BYTES} printable ASCII \
                  characters"
@@ -183,11 +215,59 @@ impl<S: Send + Sync> FromRequestParts<S> for TraceParent {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let value = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        let value = single(&parts.headers, "traceparent").ok().flatten();
+        let value = value.and_then(|value| value.to_str().ok());
         Ok(Self(
             value
                 .filter(|text| text.len() == TRACEPARENT_BYTES && text.is_ascii())
                 .map(str::to_owned),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn key(values: &[&str]) -> Result<String, u16> {
+        let mut request = Request::builder();
+        for value in values {
+            request = request.header("Idempotency-Key", *value);
+        }
+        let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+        let key = IdempotencyKey::from_request_parts(&mut parts, &()).await;
+        key.map(|IdempotencyKey(key)| key).map_err(|problem| problem.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn a_quoted_key_is_the_key_in_the_quotes() {
+        for (sent, meant) in [
+            ("k", "k"),
+            (r#""k""#, "k"),
+            (r#""a \"k\" \\""#, r#"a "k" \"#),
+            (r#""k"#, r#""k"#),
+            (r#""a"b""#, r#""a"b""#),
+            (r#""""#, r#""""#),
+        ] {
+            assert_eq!(key(&[sent]).await.as_deref(), Ok(meant), "{sent}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_missing_or_sent_twice_is_refused() {
+        assert_eq!(key(&[]).await, Err(400));
+        assert_eq!(key(&[""]).await, Err(400));
+        assert_eq!(key(&["k", "l"]).await, Err(400));
+        assert_eq!(key(&["k", "k"]).await, Err(400));
+    }
+
+    #[test]
+    fn a_body_with_two_content_types_is_not_json() {
+        let json = HeaderValue::from_static("application/json; charset=utf-8");
+        let mut headers = HeaderMap::new();
+        headers.append(CONTENT_TYPE, json.clone());
+        assert!(is_json(&headers));
+        headers.append(CONTENT_TYPE, json);
+        assert!(!is_json(&headers));
     }
 }

@@ -12,7 +12,7 @@ mod server;
 pub mod token_crypto;
 
 pub use access::{Access, Caller, Verifier, authenticate};
-pub use extract::{Body, IdempotencyKey, LARGEST_BODY, Path, Query, TraceParent};
+pub use extract::{Body, IdempotencyKey, LARGEST_BODY, Path, Query, TraceParent, single};
 pub use openapi::{KeyReused, NoAnswer, complete};
 pub use prefer::Prefer;
 pub use problem::Problem;

@@ -161,7 +161,10 @@ impl IntoParams for IdempotencyKey {
             .name("Idempotency-Key")
             .parameter_in(ParameterIn::Header)
             .required(Required::True)
-            .description(Some("A text of your choice, the same for every retry of this request."))
+            .description(Some(
+                "A text of your choice, the same for every retry of this request. `\"k\"` and `k` \
+                 are the same.",
+            ))
             .schema(Some(text))
             .example(Some("7f3c".into()));
         vec![parameter.build()]

@@ -11,7 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use contracts::OrderId;
 use futures_util::{Stream, StreamExt as _, stream};
-use reel::http::Problem;
+use reel::http::{Problem, single};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
@@ -153,7 +153,7 @@ impl Listener {
 impl StreamCursor {
     /// The cursor from which a client resumes the stream, from `Last-Event-ID`.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
-        let Some(id) = headers.get("last-event-id") else { return Ok(Self::default()) };
+        let Some(id) = single(headers, "Last-Event-ID")? else { return Ok(Self::default()) };
         let cursor = id.to_str().ok().and_then(|text| text.parse().ok());
         cursor.ok_or_else(|| {
             Problem::invalid("Last-Event-ID", "send the id of the last event received, unchanged")

@@ -299,7 +299,7 @@ impl KafkaSettings {
     /// environment variables `RDKAFKA_…`.
     ///
     /// # Errors
-    /// If a file that holds a property cannot be read.
+    /// If a property is one that the laws depend on, or a file that holds one cannot be read.
     pub fn kafka(&self, group: &str) -> Result<KafkaConfig, ConfigError> {
         Ok(KafkaConfig {
             brokers: self.brokers.clone(),
@@ -309,6 +309,32 @@ impl KafkaSettings {
         })
     }
 }
+
+/// Properties of librdkafka on which the laws depend, by all their names, and why.
+const OURS: [(&str, &str); 18] = [
+    ("acks", ACKS),
+    ("request.required.acks", ACKS),
+    ("enable.idempotence", IDEMPOTENCE),
+    ("transactional.id", IDEMPOTENCE),
+    ("message.timeout.ms", NO_GIVING_UP),
+    ("delivery.timeout.ms", NO_GIVING_UP),
+    ("message.send.max.retries", NO_GIVING_UP),
+    ("retries", NO_GIVING_UP),
+    ("auto.offset.reset", POSITIONS),
+    ("enable.auto.commit", POSITIONS),
+    ("auto.commit.enable", POSITIONS),
+    ("enable.auto.offset.store", POSITIONS),
+    ("allow.auto.create.topics", "a topic is created by `topics`, with the right settings"),
+    ("isolation.level", "nothing here is transactional, and waiting for others delays it"),
+    ("statistics.interval.ms", "statistics show that a client has lost all brokers"),
+    ("bootstrap.servers", "KAFKA_BROKERS names the servers"),
+    ("metadata.broker.list", "KAFKA_BROKERS names the servers"),
+    ("group.id", "it is the prefix and the name of the service"),
+];
+const ACKS: &str = "an event counts as published only when all in-sync replicas have it";
+const IDEMPOTENCE: &str = "records must be in order, each once, and not in a transaction";
+const NO_GIVING_UP: &str = "a record is sent until it is acked, and the relay decides what follows";
+const POSITIONS: &str = "positions are in Postgres, and a truncated topic must be noticed";
 
 /// The properties of librdkafka that these environment variables set.
 fn properties(
@@ -323,7 +349,12 @@ fn properties(
             Some(property) => (property, secret(&name, Path::new(&value))?),
             None => (property, value),
         };
-        properties.push((property.to_lowercase().replace('_', "."), value));
+        let property = property.to_lowercase().replace('_', ".");
+        if let Some((_, reason)) = OURS.iter().find(|(ours, _)| *ours == property) {
+            let reason = format!("{property} is not to be set, because {reason}: remove it");
+            return Err(ConfigError { name: name.into(), reason });
+        }
+        properties.push((property, value));
     }
     Ok(properties)
 }
@@ -399,6 +430,20 @@ mod tests {
         let expected = [("security.protocol", "SASL_SSL"), ("sasl.password", "secret")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         std::fs::remove_file(password).expect("it is there");
+    }
+
+    #[test]
+    fn properties_on_which_the_laws_depend_are_refused_by_name() {
+        for (variable, property) in [
+            ("RDKAFKA_ACKS", "acks"),
+            ("RDKAFKA_REQUEST_REQUIRED_ACKS", "request.required.acks"),
+            ("RDKAFKA_AUTO_OFFSET_RESET", "auto.offset.reset"),
+            ("RDKAFKA_BOOTSTRAP_SERVERS", "bootstrap.servers"),
+        ] {
+            let refused = properties([(variable.to_owned(), "1".to_owned())].into_iter());
+            let refused = refused.expect_err(property).to_string();
+            assert!(refused.contains(variable) && refused.contains(property), "{refused}");
+        }
     }
 
     #[test]

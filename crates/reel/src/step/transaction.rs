@@ -207,17 +207,16 @@ async fn context<'a, S: Service>(
     now: Timestamp,
     options: RunOptions<'a>,
 ) -> Result<BatchContext<'a>, StepError> {
-    // Only the owner of a lane parks its keys, so if it knows of none there are none, and the query
-    // is saved.
-    let has_parked =
-        |lane: &Partition| lanes.get(*lane).is_some_and(|lane| !lane.parked.is_empty());
-    let in_batch: BTreeSet<Partition> = batch.iter().filter_map(WorkItem::lane).collect();
-    let with_parked: Vec<i32> =
-        in_batch.into_iter().filter(has_parked).map(|lane| lane.0).collect();
-    let parked = if with_parked.is_empty() {
+    // Only the owner of a lane parks its keys, so the database is asked only about those that it
+    // knows as parked.
+    let known = |(lane, key): &(Partition, &str)| {
+        lanes.get(*lane).is_some_and(|lane| lane.parked.contains(*key))
+    };
+    let keys: Vec<_> = batch.iter().filter_map(WorkItem::key_in_lane).filter(known).collect();
+    let parked = if keys.is_empty() {
         Default::default()
     } else {
-        dead_letters::parked_keys(connection, &with_parked).await?
+        dead_letters::parked_among(connection, &keys).await?
     };
 
     // A deadline was read before the rows were locked. Meanwhile it may have been cleared, or

@@ -39,6 +39,15 @@ impl<S: Service> WorkItem<S> {
         }
     }
 
+    /// The lane and the key of an input that may be parked.
+    pub(super) fn key_in_lane(&self) -> Option<(Partition, &str)> {
+        if let Self::Input { record, key, .. } = self {
+            Some((record.partition, key))
+        } else {
+            None
+        }
+    }
+
     /// The input whose position the item moves, and the new position.
     pub(super) fn moves(&self) -> Option<((Partition, Arc<str>), Position)> {
         match self {

@@ -10,6 +10,12 @@ use super::deadlines::Due;
 use crate::model::Partition;
 use crate::wire::{Parked, RecordRef};
 
+/// A parked key may have many messages, of which one is enough.
+const PARKED_AMONG: &str = "select distinct asked.key
+    from unnest($1::integer[], $2::text[]) as asked(partition, key)
+    where exists (select from reel.parked
+        where parked.partition = asked.partition and parked.key = asked.key)";
+
 /// A message that could not be handled.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetter {
@@ -50,32 +56,48 @@ pub(crate) async fn keep(
     connection: &mut PgConnection,
     letters: &[DeadLetter],
 ) -> sqlx::Result<()> {
-    for letter in letters {
-        let input = if let Source::Input(input) = &letter.source { Some(input) } else { None };
-        let (topic, offset, command) = match &letter.source {
-            Source::Input(input) => (Some(&input.topic), Some(input.offset), None),
-            Source::Foreign(topic, offset) => (Some(topic), Some(*offset), None),
-            Source::Deadline(command) => (None, None, Some(command)),
-        };
-        sqlx::query(
-            "insert into reel.dead_letters
-                 (id, partition, topic, generation, number, \"offset\", key, type, command, reason)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-             on conflict on constraint dead_letters_once do nothing",
-        )
-        .bind(Uuid::now_v7())
-        .bind(letter.partition.0)
-        .bind(topic)
-        .bind(input.map(|input| input.epoch))
-        .bind(input.map(|input| input.sequence))
-        .bind(offset)
-        .bind(letter.key.as_deref().map(storable))
-        .bind(storable(&letter.name))
-        .bind(command)
-        .bind(storable(&letter.reason))
-        .execute(&mut *connection)
-        .await?;
+    if letters.is_empty() {
+        return Ok(());
     }
+
+    let input = |letter: &DeadLetter| match &letter.source {
+        Source::Input(input) => Some(input.clone()),
+        Source::Foreign(..) | Source::Deadline(_) => None,
+    };
+    let topic = |letter: &DeadLetter| match &letter.source {
+        Source::Input(input) => Some(input.topic.clone()),
+        Source::Foreign(topic, _) => Some(topic.clone()),
+        Source::Deadline(_) => None,
+    };
+    let offset = |letter: &DeadLetter| match &letter.source {
+        Source::Input(input) => Some(input.offset),
+        Source::Foreign(_, offset) => Some(*offset),
+        Source::Deadline(_) => None,
+    };
+    let command = |letter: &DeadLetter| match &letter.source {
+        Source::Deadline(command) => Some(command.clone()),
+        Source::Input(_) | Source::Foreign(..) => None,
+    };
+
+    sqlx::query(
+        "insert into reel.dead_letters
+             (id, partition, topic, generation, number, \"offset\", key, type, command, reason)
+         select * from unnest($1::uuid[], $2::integer[], $3::text[], $4::bigint[], $5::bigint[],
+             $6::bigint[], $7::text[], $8::text[], $9::jsonb[], $10::text[])
+         on conflict on constraint dead_letters_once do nothing",
+    )
+    .bind(column(letters, |_| Uuid::now_v7()))
+    .bind(column(letters, |letter| letter.partition.0))
+    .bind(column(letters, topic))
+    .bind(column(letters, |letter| input(letter).map(|input| input.epoch)))
+    .bind(column(letters, |letter| input(letter).map(|input| input.sequence)))
+    .bind(column(letters, offset))
+    .bind(column(letters, |letter| letter.key.as_deref().map(storable)))
+    .bind(column(letters, |letter| storable(&letter.name)))
+    .bind(column(letters, command))
+    .bind(column(letters, |letter| storable(&letter.reason)))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -84,23 +106,30 @@ pub(crate) async fn park(
     connection: &mut PgConnection,
     parked: &[(String, Parked)],
 ) -> sqlx::Result<()> {
-    for (key, message) in parked {
-        sqlx::query(
-            "insert into reel.parked
-                 (partition, key, topic, generation, number, \"offset\", type, reason)
-             values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
-        )
-        .bind(message.partition)
-        .bind(key)
-        .bind(&message.topic)
-        .bind(message.generation)
-        .bind(message.number)
-        .bind(message.offset)
-        .bind(storable(&message.message_type))
-        .bind(storable(&message.reason))
-        .execute(&mut *connection)
-        .await?;
+    if parked.is_empty() {
+        return Ok(());
     }
+
+    // In their order, which `nth` keeps.
+    sqlx::query(
+        "insert into reel.parked
+             (partition, key, topic, generation, number, \"offset\", type, reason)
+         select partition, key, topic, generation, number, \"offset\", type, reason
+         from unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bigint[],
+             $6::bigint[], $7::text[], $8::text[]) with ordinality
+             as t(partition, key, topic, generation, number, \"offset\", type, reason, place)
+         order by place on conflict do nothing",
+    )
+    .bind(column(parked, |(_, message)| message.partition))
+    .bind(column(parked, |(key, _)| key.clone()))
+    .bind(column(parked, |(_, message)| message.topic.clone()))
+    .bind(column(parked, |(_, message)| message.generation))
+    .bind(column(parked, |(_, message)| message.number))
+    .bind(column(parked, |(_, message)| message.offset))
+    .bind(column(parked, |(_, message)| storable(&message.message_type)))
+    .bind(column(parked, |(_, message)| storable(&message.reason)))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -131,15 +160,44 @@ pub(crate) async fn parked_in(
     sqlx::query_as(parked).bind(lanes).fetch_all(connection).await
 }
 
-/// The keys that are parked in these lanes.
+/// The keys that are parked in a lane.
 pub(crate) async fn parked_keys(
     connection: &mut PgConnection,
-    lanes: &[i32],
+    lane: Partition,
 ) -> sqlx::Result<HashSet<String>> {
-    Ok(parked_in(connection, lanes).await?.into_iter().map(|(_, key)| key).collect())
+    let parked = parked_in(connection, &[lane.0]).await?;
+    Ok(parked.into_iter().map(|(_, key)| key).collect())
+}
+
+/// Those of these keys, each of its lane, that are parked.
+pub(crate) async fn parked_among(
+    connection: &mut PgConnection,
+    keys: &[(Partition, &str)],
+) -> sqlx::Result<HashSet<String>> {
+    let parked: Vec<String> = sqlx::query_scalar(PARKED_AMONG)
+        .bind(column(keys, |(lane, _)| lane.0))
+        .bind(column(keys, |(_, key)| *key))
+        .fetch_all(connection)
+        .await?;
+    Ok(parked.into_iter().collect())
+}
+
+fn column<T, C>(rows: &[T], value: impl Fn(&T) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
 }
 
 /// Postgres' text holds every character but NUL.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::plan::uses_index;
+
+    #[tokio::test]
+    async fn the_keys_of_a_batch_are_looked_up_by_key_however_many_are_parked() {
+        uses_index(PARKED_AMONG, "Index Cond: ((partition = ").await;
+    }
 }

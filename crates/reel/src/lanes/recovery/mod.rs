@@ -75,7 +75,7 @@ pub(crate) async fn recover<S: Service<State: Stored>>(
     // The positions come last, because the replay has restored them.
     let inputs = open_inputs(replica, lease).await?;
     let connection = &mut *replica.pool.acquire().await?;
-    let parked = dead_letters::parked_keys(connection, &[lease.partition.0]).await?;
+    let parked = dead_letters::parked_keys(connection, lease.partition).await?;
     let next_sequence = opened.next_sequence;
     Ok(OpenLane { lease: lease.clone(), epoch, next_sequence, inputs, parked })
 }

@@ -34,11 +34,10 @@ pub(crate) struct Notifier {
 }
 
 impl Notifier {
-    /// Starts the task that notifies. It ends with the last handle.
-    pub(crate) fn start(database: Database) -> Self {
+    /// A handle, and the task that notifies, which ends with the last handle.
+    pub(crate) fn new(database: Database) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (partitions, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(run(database, inbox));
-        Self { partitions }
+        (Self { partitions }, run(database, inbox))
     }
 
     pub(crate) fn new_rows(&self, partitions: impl Iterator<Item = Partition>) {

@@ -81,6 +81,9 @@ pub enum ServeError {
     /// The step stopped on a programming error.
     #[error("{0}")]
     Step(String),
+    /// A part that must run as long as the process has ended, or panicked.
+    #[error("{0}")]
+    Part(String),
 }
 
 /// Runs a service until SIGTERM or Ctrl-C, or until it cannot continue.
@@ -188,19 +191,23 @@ async fn serve_http<A: App>(
 /// Waits until the process is asked to stop or a part ends, and then stops the parts in order.
 async fn run_until_stopped(
     running: Running,
-    http: JoinHandle<()>,
+    mut http: JoinHandle<()>,
     stop: &CancellationToken,
 ) -> Result<(), ServeError> {
-    let Running { mut step, mut supervisor, stop_lanes, projectors } = running;
+    let Running { mut step, mut supervisor, stop_lanes, mut background, mut projectors } = running;
     let ended = tokio::select! {
+        biased;
         () = stop.cancelled() => Ok(()),
         ended = &mut supervisor => part_ended(ended, ServeError::Lanes),
         ended = &mut step => part_ended(ended, ServeError::Step),
+        ended = &mut http => Err(ended_early(ended.map(|()| "HTTP server"))),
+        Some(ended) = background.join_next() => Err(ended_early(ended)),
+        Some(ended) = projectors.join_next() => Err(ended_early(ended)),
     };
 
     // HTTP stops first, while the step still runs: accepted commands are committed and answered.
     stop.cancel();
-    if tokio::time::timeout(HTTP_WITHIN, http).await.is_err() {
+    if !http.is_finished() && tokio::time::timeout(HTTP_WITHIN, http).await.is_err() {
         tracing::warn!(event.code = "http.slow_stop", "some HTTP requests did not end in time");
     }
     ended?;
@@ -218,6 +225,15 @@ async fn run_until_stopped(
             Ok(())
         }
     }
+}
+
+/// A part has ended that must run as long as the process: the process ends and says so, because
+/// without the part it would do half its work unseen.
+fn ended_early(ended: Result<&'static str, JoinError>) -> ServeError {
+    ServeError::Part(match ended {
+        Ok(part) => format!("the {part} has ended"),
+        Err(panicked) => panicked.to_string(),
+    })
 }
 
 fn part_ended<E: std::error::Error>(
@@ -342,5 +358,58 @@ async fn missing_topic(database: &Database, topic: &str, own: bool) -> String {
             "waiting for topic {topic}, which does not exist yet: its service creates it by \
              `topics`"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Parts that run on until they are told to stop.
+    fn running() -> (Running, JoinHandle<()>, CancellationToken) {
+        let (stop, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
+        let (stopped, lanes_stopped) = (stop.clone(), stop_lanes.clone());
+        let running = Running {
+            step: tokio::spawn(pending()),
+            supervisor: tokio::spawn(async move {
+                lanes_stopped.cancelled().await;
+                Ok(())
+            }),
+            stop_lanes,
+            background: JoinSet::new(),
+            projectors: JoinSet::new(),
+        };
+        (running, tokio::spawn(async move { stopped.cancelled().await }), stop)
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_asked_to_stop_ends_without_an_error() {
+        let (mut running, http, stop) = running();
+        running.background.spawn(pending());
+        stop.cancel();
+        assert!(run_until_stopped(running, http, &stop).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_or_panics_ends_the_process() {
+        let ended = async |change: fn(&mut Running, &mut JoinHandle<()>)| {
+            let (mut running, mut http, stop) = running();
+            change(&mut running, &mut http);
+            let ended = run_until_stopped(running, http, &stop).await;
+            ended.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+
+        let relay = ended(|running, _| drop(running.background.spawn(async { "relay" })));
+        assert_eq!(relay.await, "the relay has ended");
+        let relay = ended(|running, _| drop(running.background.spawn(async { panic!("a bug") })));
+        assert!(relay.await.contains("a bug"));
+        let projector = ended(|running, _| drop(running.projectors.spawn(async { "projector" })));
+        assert_eq!(projector.await, "the projector has ended");
+        let http = ended(|_, http| *http = tokio::spawn(async {}));
+        assert_eq!(http.await, "the HTTP server has ended");
     }
 }

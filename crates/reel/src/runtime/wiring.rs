@@ -13,6 +13,8 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+
 use rdkafka::error::KafkaError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -52,8 +54,10 @@ pub(super) struct Running {
     pub(super) supervisor: JoinHandle<Result<(), SupervisorStopped>>,
     /// Makes the supervisor hand over all lanes. Then it ends, and with it the step and the relay.
     pub(super) stop_lanes: CancellationToken,
-    /// Dropping it ends the projectors.
-    pub(super) projectors: JoinSet<()>,
+    /// Relay and notifications, which end after the lanes were handed over. Each returns its name.
+    pub(super) background: JoinSet<&'static str>,
+    /// Dropping it ends the projectors. Each returns its name.
+    pub(super) projectors: JoinSet<&'static str>,
 }
 
 /// Starts the parts of a replica.
@@ -69,11 +73,15 @@ pub(super) fn start<S: Service<State: Stored>>(
     let (new_rows, notified) = mpsc::channel::<Vec<Partition>>(NOTIFIED);
     let lanes_freed = Arc::new(Notify::new());
     let (relay, relay_inbox) = relay::channels(notified);
-    tokio::spawn(notify::listen(replica.pool.clone(), new_rows, lanes_freed.clone()));
+    let (notifier, notifying) = Notifier::new(replica.database.clone());
+    let listening = notify::listen(replica.pool.clone(), new_rows, lanes_freed.clone());
 
     let publisher = replica.publisher.clone();
     let relay_loop = Relay::new(publisher, &replica.database, authors.backlog, events.clone());
-    tokio::spawn(relay_loop.run(relay_inbox));
+    let mut background = JoinSet::new();
+    background.spawn(relay_loop.run(relay_inbox).map(|()| "relay"));
+    background.spawn(notifying.map(|()| "notifier"));
+    background.spawn(listening.map(|()| "listener for notifications"));
 
     let mut projectors = JoinSet::new();
     for projection in projections {
@@ -86,7 +94,7 @@ pub(super) fn start<S: Service<State: Stored>>(
             owned,
             authors.projections.clone(),
         )?;
-        projectors.spawn(projector.run());
+        projectors.spawn(projector.run().map(|()| "projector"));
     }
 
     let step = StepLoop::new(StepParts {
@@ -94,7 +102,7 @@ pub(super) fn start<S: Service<State: Stored>>(
         admission: admission.clone(),
         consumer,
         relay: relay.clone(),
-        notifier: Notifier::start(replica.database.clone()),
+        notifier,
         events,
         blocked_inputs: authors.blocked_inputs,
         limits: limits(settings),
@@ -106,7 +114,7 @@ pub(super) fn start<S: Service<State: Stored>>(
         LaneSupervisor::new(replica, settings.lease, admission, authors.lanes, step_control, relay);
     let inbox = SupervisorInbox { events: event_inbox, lanes_freed };
     let supervisor = tokio::spawn(supervisor.run(inbox, stop_lanes.clone()));
-    Ok(Running { step, supervisor, stop_lanes, projectors })
+    Ok(Running { step, supervisor, stop_lanes, background, projectors })
 }
 
 fn limits(settings: &RunSettings) -> StepLimits {

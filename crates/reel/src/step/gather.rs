@@ -185,7 +185,10 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                     Some(control) => self.handle_control(control).await?,
                     None => return Ok(()),
                 },
-                Some(polled) = inbox.records.recv(), if has_room => self.accept(polled),
+                polled = inbox.records.recv(), if has_room => match polled {
+                    Some(polled) => self.accept(polled),
+                    None => return Err(StepStopped("the input consumer has ended".to_owned())),
+                },
                 Some(queued) = inbox.commands.recv() => self.commands.push(queued),
                 _ = tick.tick() => {}
                 () = tokio::time::sleep_until(rest), if self.rests() => {}

@@ -57,8 +57,10 @@ impl Running {
 
         let (consumer, _) = InputConsumer::start(&fixture.kafka.consumer()).expect("consumer");
         let durability = CommitDurability::Durable;
+        let (notifier, notifying) = Notifier::new(replica.database.clone());
+        tokio::spawn(notifying);
         let step = StepLoop::new(StepParts {
-            notifier: Notifier::start(replica.database.clone()),
+            notifier,
             replica,
             admission,
             consumer,

@@ -25,6 +25,7 @@ const MAX_EVENT_BYTES: usize = 1_000_000;
 const BACKLOG_LIMIT: usize = 100_000;
 const COMMAND_LIMIT: usize = 250;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+const CATCH_UP: Duration = Duration::from_mins(5);
 const HTTP_CONNECTIONS: usize = 1_000;
 const WAITING_LIMIT: usize = 500;
 const QUERY_CONNECTIONS: u32 = 4;
@@ -174,6 +175,10 @@ pub struct RunSettings {
     /// Time for which a command may wait for its answer before it gets 503, such as `10s`
     #[arg(long, env = "COMMAND_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub command_timeout: Duration,
+    /// Longest time that deadlines wait after a start, a handover or an outage, until what was in
+    /// the inputs by then has been handled, such as `5m`
+    #[arg(long, env = "CATCH_UP", default_value = "5m", value_parser = duration)]
+    pub catch_up: Duration,
     /// Most HTTP connections that a replica serves at a time; others get 503, except for health
     #[arg(
         long,
@@ -245,6 +250,7 @@ impl RunSettings {
             backlog_limit: BACKLOG_LIMIT,
             command_limit: COMMAND_LIMIT,
             command_timeout: COMMAND_TIMEOUT,
+            catch_up: CATCH_UP,
             http_connections: HTTP_CONNECTIONS,
             waiting_limit: WAITING_LIMIT,
             query_connections: QUERY_CONNECTIONS,

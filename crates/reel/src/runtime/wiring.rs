@@ -126,6 +126,7 @@ fn limits(settings: &RunSettings) -> StepLimits {
     StepLimits {
         batch: usize::try_from(settings.batch).unwrap_or(usize::MAX),
         event_bytes: settings.max_event_bytes,
+        catch_up: settings.catch_up,
         durability,
     }
 }

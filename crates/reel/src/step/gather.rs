@@ -125,6 +125,8 @@ pub(crate) struct StepLimits {
     pub(crate) batch: usize,
     /// Bytes of one event.
     pub(crate) event_bytes: usize,
+    /// Time for which deadlines wait for what was in the inputs when their lane was opened.
+    pub(crate) catch_up: Duration,
     /// Whether its commits wait for the disk.
     pub(crate) durability: CommitDurability,
 }
@@ -317,7 +319,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     async fn due(&mut self) -> Vec<WorkItem<S>> {
         let Self { deadlines, database, lanes, limits, .. } = self;
         let connection = &mut database.connection;
-        let lanes = || lanes.caught_up();
+        let lanes = || lanes.caught_up(limits.catch_up);
         let due = deadlines.poll(connection, lanes, limits.batch, DATABASE_TIMEOUT).await;
         if !due.is_empty() {
             failpoints::reached(failpoints::DEADLINE_DUE);

@@ -11,9 +11,6 @@ use crate::lane::{Lease, OpenInput, OpenLane};
 use crate::log::{InputCursor, Position, Record, Verdict};
 use crate::model::{Message, Partition, Partitions, Service};
 
-/// Longest time that a lane's deadlines wait until what was in its inputs when it was opened has
-/// been handled (law 9).
-const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
 /// Most items that a lane keeps in memory while it waits for a locked row. What comes after them is
 /// read from Kafka again later.
 const WAITING_ITEMS: usize = 2_000;
@@ -53,7 +50,7 @@ enum CatchUp {
     /// The step has not run since the lane joined, or since an unknown commit: the wait has not
     /// begun.
     NotBegun,
-    /// The step has run since then, so the wait is limited to [`CATCH_UP_WITHIN`].
+    /// The step has run since then, so the wait is limited by the setting `CATCH_UP`.
     Since(Instant),
 }
 
@@ -259,20 +256,24 @@ impl<S: Service> LaneInputs<S> {
     }
 
     /// Whether deadlines may fire (law 9): what was in the inputs when the lane was opened has been
-    /// handled, or the wait is over. Blocked inputs do not count.
-    pub(super) fn has_caught_up(&self) -> bool {
-        let CatchUp::Since(since) = self.catch_up else { return self.has_read_all() };
-        since.elapsed() > CATCH_UP_WITHIN || self.has_read_all()
+    /// handled, or the wait has lasted for longer than `limit`. Blocked inputs do not count.
+    pub(super) fn has_caught_up(&self, limit: Duration) -> bool {
+        let waited_too_long = match self.catch_up {
+            CatchUp::NotBegun => false,
+            CatchUp::Since(since) => since.elapsed() > limit,
+        };
+        waited_too_long || self.has_handled_all()
     }
 
-    fn has_read_all(&self) -> bool {
-        let has_read = |input: &Input| {
+    /// Whether what was in the inputs when the lane was opened has been handled, whatever has come
+    /// since.
+    fn has_handled_all(&self) -> bool {
+        let is_queued = self.has_effects();
+        self.inputs.values().all(|input| {
             let end = input.end_at_opening;
-            input.cursor.is_blocked()
-                || input.stored.next_offset >= end
-                || input.cursor.next_offset() >= end
-        };
-        !self.has_effects() && self.inputs.values().all(has_read)
+            let has_read = input.cursor.is_blocked() || input.cursor.next_offset() >= end;
+            input.stored.next_offset >= end || (has_read && !is_queued)
+        })
     }
 
     /// The topics of the inputs that are blocked on a gap.
@@ -315,8 +316,75 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::DatabaseEpoch;
+    use crate::tests::till::Till;
+    use crate::wire::Envelope;
 
     const FULL: usize = WAITING_ITEMS + 1;
+    const TOPIC: &str = "paid";
+
+    /// A lane that was opened when its input had this end.
+    fn opened(end: i64) -> LaneInputs<Till> {
+        let position = Position { epoch: 0, ..Position::START };
+        let input = OpenInput { topic: TOPIC.into(), position, end };
+        let lease = Lease::new(Partition(0), &DatabaseEpoch::new("epoch".to_owned()));
+        let lane = OpenLane {
+            lease,
+            epoch: 0,
+            next_sequence: 0,
+            inputs: vec![input],
+            parked: HashSet::new(),
+        };
+        LaneInputs::new(lane, Assignment::nth(0))
+    }
+
+    /// The record with this sequence and offset; what it holds cannot be decoded.
+    fn record(sequence: i64) -> Record {
+        let envelope = Envelope {
+            event_type: "Paid".to_owned(),
+            sequence: Some(sequence),
+            epoch: Some(0),
+            ..Envelope::default()
+        };
+        Record {
+            topic: TOPIC.into(),
+            partition: Partition(0),
+            offset: sequence,
+            key: Some(b"a".to_vec()),
+            payload: None,
+            envelope: Ok(envelope),
+        }
+    }
+
+    #[test]
+    fn deadlines_wait_for_what_was_there_at_the_opening_and_not_for_what_came_since() {
+        let partitions = Partitions::new(1).expect("a count");
+        let handled = HandledTypes::from([(TOPIC.to_owned(), HashSet::from(["Paid"]))]);
+        let limit = Duration::from_mins(5);
+        let mut lane = opened(2);
+        lane.begin_catch_up(Instant::now());
+        for sequence in 0..3 {
+            lane.accept(record(sequence), partitions, &handled);
+        }
+        assert!(!lane.has_caught_up(limit), "two records are queued that were there");
+
+        let mut batch = Vec::new();
+        lane.take(2, &mut batch);
+        let (_, after) = batch[1].moves().expect("an input");
+        assert!(!lane.has_caught_up(limit), "they are in a batch");
+        lane.committed(TOPIC, after);
+        assert!(lane.has_caught_up(limit), "the third came later");
+    }
+
+    #[test]
+    fn deadlines_wait_no_longer_than_the_limit() {
+        let limit = Duration::from_mins(5);
+        let mut lane = opened(2);
+        assert!(!lane.has_caught_up(limit), "the wait has not begun");
+        lane.begin_catch_up(Instant::now() - Duration::from_secs(60));
+        assert!(!lane.has_caught_up(limit));
+        assert!(lane.has_caught_up(Duration::from_secs(59)));
+    }
 
     #[test]
     fn a_lane_that_waits_for_a_row_overflows_and_is_read_again_when_its_queue_is_empty() {

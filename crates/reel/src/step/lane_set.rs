@@ -1,7 +1,7 @@
 //! The lanes in the step loop, and the consumer that reads their inputs.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -173,9 +173,9 @@ impl<S: Service> LaneSet<S> {
         self.lanes.values().map(LaneInputs::len).sum()
     }
 
-    /// The lanes whose deadlines may fire (law 9).
-    pub(super) fn caught_up(&self) -> Vec<i32> {
-        let lanes = self.lanes.iter().filter(|(_, lane)| lane.has_caught_up());
+    /// The lanes whose deadlines may fire (law 9), which wait no longer than `limit`.
+    pub(super) fn caught_up(&self, limit: Duration) -> Vec<i32> {
+        let lanes = self.lanes.iter().filter(|(_, lane)| lane.has_caught_up(limit));
         lanes.map(|(partition, _)| partition.0).collect()
     }
 

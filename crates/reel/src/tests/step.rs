@@ -67,7 +67,12 @@ impl Running {
             relay,
             events,
             blocked_inputs: authors.blocked_inputs,
-            limits: StepLimits { batch: 100, event_bytes: 10_000, durability },
+            limits: StepLimits {
+                batch: 100,
+                event_bytes: 10_000,
+                catch_up: Duration::from_secs(5),
+                durability,
+            },
         });
         let inbox =
             StepInbox { controls: control_inbox, records: record_inbox, commands: command_inbox };

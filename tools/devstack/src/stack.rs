@@ -40,7 +40,7 @@ pub enum Source {
 impl Stack {
     /// The shared stack of this machine: the one that the environment names; or with `STACK=docker`
     /// containers, which are removed with this process; or else local processes, which are started
-    /// unless they are running, and left running for the next process. It is looked up once per
+    /// unless they are running, and left running for the next process. It is determined once per
     /// process.
     ///
     /// # Errors

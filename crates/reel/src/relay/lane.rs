@@ -18,9 +18,9 @@ use crate::tables::outbox::OutboxEvent;
 /// read.
 const PENDING_ROWS: usize = 4_000;
 /// Unanswered records of a partition from which on no more are handed over; a burst may exceed it.
-/// While there are so many, librdkafka's idempotent producer sends no further request for the partition
-/// (<https://github.com/confluentinc/librdkafka/pull/4989>), and its thread spins on a core if it
-/// holds more. So the next burst waits, and then goes as one request.
+/// While there are so many, librdkafka's idempotent producer sends no further request for the
+/// partition (<https://github.com/confluentinc/librdkafka/pull/4989>), and its thread spins on a
+/// core if it holds more. So the next burst waits, and then goes as one request.
 const BUSY_FROM: u64 = 5;
 /// Most bytes handed over at once: one request of up to a megabyte takes them.
 const BURST_BYTES: usize = 512 * 1024;

@@ -180,7 +180,8 @@ impl Relay {
             self.poll_table();
             let turn = tokio::time::timeout(DATABASE_TIMEOUT, self.turn()).await;
 
-            // Also if the database did not answer: a handover waits for it no longer than its limit.
+            // Also if the database did not answer: a handover waits for it no longer than its
+            // limit.
             self.remove_left();
             match turn.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(()) => self.pauses.reset(),

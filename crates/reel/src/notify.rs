@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
-use sqlx::{PgConnection, PgPool};
+use sqlx::postgres::{PgListener, PgNotification};
+use sqlx::{Executor as _, PgConnection};
 use tokio::sync::{Notify, mpsc};
 
-use crate::database::Database;
+use crate::database::{Database, answered};
 use crate::model::Partition;
 use crate::pauses::Pauses;
 
@@ -18,6 +18,9 @@ const CHANNEL: &str = "reel_outbox";
 const LANES_FREED: &str = "freed";
 /// Window in which the partitions of several commits share a notification.
 const COALESCE: Duration = Duration::from_millis(2);
+/// Silence after which a listener asks whether its connection still lives. One that a firewall has
+/// forgotten would hear nothing any more, and would not learn that it does not.
+const SILENCE: Duration = Duration::from_secs(15);
 /// Pauses before LISTEN is tried again.
 const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -61,7 +64,7 @@ async fn run(database: Database, mut inbox: mpsc::UnboundedReceiver<Partition>) 
             connection = database.connect().await.ok();
         }
         let Some(open) = &mut connection else { continue };
-        if notify(open, &payload).await.is_err() {
+        if answered(notify(open, &payload)).await.is_err() {
             connection = None;
         }
     }
@@ -75,17 +78,16 @@ async fn notify(connection: &mut PgConnection, payload: &str) -> sqlx::Result<()
 /// Listens, and passes on what other replicas notify: new rows to the relay, free lanes to the
 /// supervisor. Ends when the relay does.
 pub(crate) async fn listen(
-    pool: PgPool,
+    database: Database,
     new_rows: mpsc::Sender<Vec<Partition>>,
     lanes_freed: Arc<Notify>,
 ) {
     let mut pauses = Pauses::new(LISTEN_AGAIN.0, LISTEN_AGAIN.1);
     while !new_rows.is_closed() {
         let listening = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(CHANNEL).await?;
+            let mut listener = database.listen(CHANNEL).await?;
             pauses.reset();
-            while let Some(notification) = listener.try_recv().await? {
+            while let Some(notification) = hear(&mut listener).await? {
                 let payload = notification.payload();
                 if payload == LANES_FREED {
                     lanes_freed.notify_one();
@@ -104,5 +106,18 @@ pub(crate) async fn listen(
             tracing::debug!(error = %error, "LISTEN failed; the relay polls");
         }
         tokio::time::sleep(pauses.next()).await;
+    }
+}
+
+/// Waits for a notification; `None` if the connection was lost.
+///
+/// # Errors
+/// If the connection does not answer any more.
+async fn hear(listener: &mut PgListener) -> sqlx::Result<Option<PgNotification>> {
+    loop {
+        match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+            Ok(heard) => return heard,
+            Err(_) => drop(answered(listener.execute("select 1")).await?),
+        }
     }
 }

@@ -3,9 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use sqlx::PgPool;
-
-use crate::database::Database;
+use crate::database::{ConnectionPool, Database};
 use crate::kafka::{KafkaConfig, RangeReader};
 use crate::model::{Event, Message, Partitions, Service};
 use crate::relay::Publisher;
@@ -21,7 +19,7 @@ pub(crate) struct Replica<S: Service> {
     pub(crate) reader: RangeReader,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) database: Database,
-    pub(crate) pool: PgPool,
+    pub(crate) pool: ConnectionPool,
     pub(crate) service: PhantomData<S>,
 }
 

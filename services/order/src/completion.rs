@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use contracts::OrderId;
-use sqlx::PgPool;
+use reel::runtime::ConnectionPool;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::Order;
@@ -13,8 +13,6 @@ use crate::store;
 
 /// Poll interval while requests wait.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Timeout of the query.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a query that failed.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -28,7 +26,7 @@ type Waiter = (OrderId, oneshot::Sender<Order>);
 
 impl CompletionWaiters {
     /// Starts the polling task, which runs until this and all clones of it are dropped.
-    pub(crate) fn start(database: PgPool) -> Self {
+    pub(crate) fn start(database: ConnectionPool) -> Self {
         let (waiters, inbox) = mpsc::unbounded_channel();
         tokio::spawn(poll_orders(database, inbox));
         Self { waiters }
@@ -43,7 +41,7 @@ impl CompletionWaiters {
     }
 }
 
-async fn poll_orders(database: PgPool, mut inbox: mpsc::UnboundedReceiver<Waiter>) {
+async fn poll_orders(database: ConnectionPool, mut inbox: mpsc::UnboundedReceiver<Waiter>) {
     let mut waiting: HashMap<OrderId, Vec<oneshot::Sender<Order>>> = HashMap::new();
     loop {
         // Without waiters there is nothing to poll: sleep until the first one arrives.
@@ -61,12 +59,7 @@ async fn poll_orders(database: PgPool, mut inbox: mpsc::UnboundedReceiver<Waiter
             !senders.is_empty()
         });
 
-        let completed = tokio::time::timeout(
-            QUERY_TIMEOUT,
-            store::completed(&database, waiting.keys().copied()),
-        )
-        .await;
-        match completed.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+        match store::completed(&database, waiting.keys().copied()).await {
             Ok(orders) => {
                 for (order_id, order) in orders {
                     for sender in waiting.remove(&order_id).into_iter().flatten() {

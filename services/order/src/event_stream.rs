@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use contracts::OrderId;
 use futures_util::{Stream, StreamExt as _, stream};
 use reel::http::{Problem, single};
+use reel::runtime::ConnectionPool;
 use serde_json::json;
-use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -24,8 +24,6 @@ use crate::timeline::{self, TimelineEntry};
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Shortest pause after a query, as a multiple of the time that the query took.
 const PAUSE_PER_QUERY: u32 = 4;
-/// Timeout of the query.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a query that failed.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Events that may wait for a slow client. An order seldom has more than six.
@@ -72,7 +70,7 @@ pub(crate) struct StreamEvent {
 
 impl EventStreams {
     /// Starts the polling task, which runs until this and all clones of it are dropped.
-    pub(crate) fn start(database: PgPool) -> Self {
+    pub(crate) fn start(database: ConnectionPool) -> Self {
         let (listeners, inbox) = mpsc::unbounded_channel();
         tokio::spawn(poll_timelines(database, inbox));
         Self { listeners }
@@ -99,7 +97,7 @@ impl EventStreams {
     }
 }
 
-async fn poll_timelines(database: PgPool, mut inbox: mpsc::UnboundedReceiver<Listener>) {
+async fn poll_timelines(database: ConnectionPool, mut inbox: mpsc::UnboundedReceiver<Listener>) {
     let mut listeners: Vec<Listener> = Vec::new();
     loop {
         // Without listeners there is nothing to poll: sleep until the first one arrives.
@@ -118,9 +116,7 @@ async fn poll_timelines(database: PgPool, mut inbox: mpsc::UnboundedReceiver<Lis
         watched.dedup();
 
         let begun = Instant::now();
-        let timelines =
-            tokio::time::timeout(QUERY_TIMEOUT, timeline::of_all(&database, &watched)).await;
-        let pause = match timelines.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+        let pause = match timeline::of_all(&database, &watched).await {
             Ok(timelines) => {
                 listeners.retain_mut(|listener| {
                     timelines.get(&listener.order_id).is_none_or(|timeline| listener.send(timeline))

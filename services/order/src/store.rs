@@ -3,10 +3,11 @@
 use contracts::{Money, OrderId};
 use reel::model::Timestamp;
 use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
+use reel::runtime::ConnectionPool;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::types::chrono::{DateTime, Utc};
-use sqlx::{PgPool, Postgres, QueryBuilder, Row as _};
+use sqlx::{Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use crate::domain::{Order, Orders, Status};
@@ -84,7 +85,7 @@ const SELECT: &str = "select order_id, customer, lines, total, currency, placed_
     from orders where ";
 
 /// The order with this id.
-pub(crate) async fn find(database: &PgPool, order_id: OrderId) -> sqlx::Result<Option<Order>> {
+pub(crate) async fn find(database: &ConnectionPool, order_id: OrderId) -> sqlx::Result<Option<Order>> {
     let mut find = QueryBuilder::<Postgres>::new(SELECT);
     find.push("order_id = ").push_bind(order_id.uuid());
     let row = find.build().fetch_optional(database).await?;
@@ -93,7 +94,7 @@ pub(crate) async fn find(database: &PgPool, order_id: OrderId) -> sqlx::Result<O
 
 /// Those of these orders that are no longer open.
 pub(crate) async fn completed(
-    database: &PgPool,
+    database: &ConnectionPool,
     orders: impl Iterator<Item = OrderId>,
 ) -> sqlx::Result<Vec<(OrderId, Order)>> {
     let orders: Vec<Uuid> = orders.map(OrderId::uuid).collect();
@@ -104,7 +105,7 @@ pub(crate) async fn completed(
 
 /// A page of orders, newest first, and one order more if there is another page.
 pub(crate) async fn list(
-    database: &PgPool,
+    database: &ConnectionPool,
     query: &OrderQuery,
 ) -> sqlx::Result<Vec<(OrderId, Order)>> {
     listing(SELECT, query).build().fetch_all(database).await?.iter().map(Order::read).collect()
@@ -157,11 +158,11 @@ mod tests {
     async fn every_list_is_read_in_its_order_from_an_index() {
         let stack = Stack::shared().await.expect("stack");
         let database = TestDatabase::create(stack.postgres(), "lists").await.expect("database");
-        let pool =
-            Database::new(database.url(), "lists", Duration::from_secs(5)).expect("url").pool(1);
-        let mut connection = pool.acquire().await.expect("connection");
+        let sessions =
+            Database::new(database.url(), "lists", Duration::from_secs(5)).expect("url");
+        let mut connection = sessions.connect().await.expect("connection");
         reel::runtime::migrate::<App>(&mut connection).await.expect("tables");
-        drop(connection);
+        let pool = sessions.pool(1);
 
         let last =
             Cursor { placed_at: Timestamp::from_micros(1), order_id: OrderId::from(Uuid::nil()) };
@@ -189,7 +190,5 @@ mod tests {
                 );
             }
         }
-
-        pool.close().await;
     }
 }

@@ -10,10 +10,11 @@ use futures_util::future::BoxFuture;
 use reel::model::Contract;
 use reel::model::{Message as _, MessageType, Timestamp};
 use reel::projection::{Projected, Projection};
+use reel::runtime::ConnectionPool;
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::types::chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::store::utc;
@@ -103,13 +104,13 @@ fn service(topic: &'static str) -> &'static str {
 }
 
 /// What happened to an order, oldest first.
-pub(crate) async fn of(database: &PgPool, order_id: OrderId) -> sqlx::Result<Vec<TimelineEntry>> {
+pub(crate) async fn of(database: &ConnectionPool, order_id: OrderId) -> sqlx::Result<Vec<TimelineEntry>> {
     Ok(of_all(database, &[order_id]).await?.remove(&order_id).unwrap_or_default())
 }
 
 /// What happened to each of these orders, oldest first.
 pub(crate) async fn of_all(
-    database: &PgPool,
+    database: &ConnectionPool,
     orders: &[OrderId],
 ) -> sqlx::Result<HashMap<OrderId, Vec<TimelineEntry>>> {
     let rows = sqlx::query(

@@ -2,8 +2,9 @@
 
 use contracts::{CustomerId, DepositId, Money, OrderId};
 use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
+use reel::runtime::ConnectionPool;
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::domain::{Account, Deposit, Payment, Payments, Status};
@@ -108,7 +109,7 @@ impl Row<DepositId> for Deposit {
 
 /// The account of a customer.
 pub(crate) async fn find_account(
-    database: &PgPool,
+    database: &ConnectionPool,
     customer: &CustomerId,
 ) -> sqlx::Result<Option<Account>> {
     const FIND: &str =

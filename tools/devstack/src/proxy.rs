@@ -1,5 +1,5 @@
-//! A TCP proxy in front of a server, for network faults: it can delay data, hold it back, or cut
-//! connections.
+//! A TCP proxy in front of a server, for network faults: it can delay data, hold it back, cut
+//! connections, or forget them.
 //!
 //! ```no_run
 //! # async fn example(postgres: &devstack::PostgresServer) -> anyhow::Result<()> {
@@ -45,8 +45,26 @@ pub enum Network {
 /// this value is dropped.
 pub struct Proxy {
     port: Port,
-    network: watch::Sender<Network>,
+    state: watch::Sender<State>,
     listening: AbortHandle,
+}
+
+/// What the connections of a proxy look at.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    network: Network,
+    /// The number of connections that have begun.
+    begun: u64,
+    /// How many of these, the first ones, are forgotten.
+    forgotten: u64,
+}
+
+/// The state of the network, as one connection sees it.
+#[derive(Clone)]
+struct View {
+    state: watch::Receiver<State>,
+    /// The number of connections that had begun before this one.
+    nth: u64,
 }
 
 impl Proxy {
@@ -57,9 +75,9 @@ impl Proxy {
     pub async fn to(server: u16) -> Result<Self> {
         let port = Port::reserve(None)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).await?;
-        let network = watch::Sender::new(Network::Pass);
-        let listening = tokio::spawn(listen(listener, server, network.subscribe())).abort_handle();
-        Ok(Self { port, network, listening })
+        let state = watch::Sender::new(State::default());
+        let listening = tokio::spawn(listen(listener, server, state.clone())).abort_handle();
+        Ok(Self { port, state, listening })
     }
 
     /// The port that clients connect to.
@@ -70,7 +88,14 @@ impl Proxy {
 
     /// Changes the state of the network, for existing and later connections.
     pub fn set(&self, network: Network) {
-        self.network.send_replace(network);
+        self.state.send_modify(|state| state.network = network);
+    }
+
+    /// Forgets the connections that exist, like a firewall that was restarted: whatever either end
+    /// sends on them vanishes, with what was held back, and neither learns of it. New connections
+    /// pass as the network lets them.
+    pub fn forget(&self) {
+        self.state.send_modify(|state| state.forgotten = state.begun);
     }
 }
 
@@ -80,12 +105,14 @@ impl Drop for Proxy {
     }
 }
 
-async fn listen(listener: TcpListener, server: u16, network: watch::Receiver<Network>) {
+async fn listen(listener: TcpListener, server: u16, state: watch::Sender<State>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => if let Ok((client, _)) = accepted {
-                connections.spawn(forward(client, server, network.clone()));
+                let view = View { state: state.subscribe(), nth: state.borrow().begun };
+                state.send_modify(|state| state.begun += 1);
+                connections.spawn(forward(client, server, view));
             },
             Some(_) = connections.join_next() => {}
         }
@@ -93,22 +120,18 @@ async fn listen(listener: TcpListener, server: u16, network: watch::Receiver<Net
 }
 
 /// Forwards one connection until one of its ends, or the network, closes it.
-async fn forward(
-    client: TcpStream,
-    server: u16,
-    network: watch::Receiver<Network>,
-) -> io::Result<()> {
-    let mut until_cut = network.clone();
+async fn forward(client: TcpStream, server: u16, view: View) -> io::Result<()> {
+    let mut until_cut = view.state.clone();
     let both = async {
-        pass(&mut network.clone()).await;
+        view.clone().pass().await;
         let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         tokio::try_join!(
-            pump(from_client, to_server, network.clone()),
-            pump(from_server, to_client, network)
+            pump(from_client, to_server, view.clone()),
+            pump(from_server, to_client, view)
         )?;
 
         Ok(())
@@ -116,34 +139,44 @@ async fn forward(
 
     tokio::select! {
         done = both => done,
-        _ = until_cut.wait_for(|network| *network == Network::Cut) => Ok(()),
+        _ = until_cut.wait_for(|state| state.network == Network::Cut) => Ok(()),
     }
 }
 
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut network: watch::Receiver<Network>,
+    mut view: View,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let count = from.read(&mut chunk).await?;
-        pass(&mut network).await;
-        if count == 0 {
-            return to.shutdown().await;
+        let passes = view.pass().await;
+        match (passes, count) {
+            (true, 0) => return to.shutdown().await,
+            (true, count) => to.write_all(&chunk[..count]).await?,
+            // The other end does not even learn that this one has gone.
+            (false, 0) => return Ok(()),
+            (false, _) => {}
         }
-        to.write_all(&chunk[..count]).await?;
     }
 }
 
-/// Waits for as long as the network holds data back.
-async fn pass(network: &mut watch::Receiver<Network>) {
-    let now = network
-        .wait_for(|network| *network != Network::BlackHole)
-        .await
-        .map_or(Network::Cut, |now| *now);
-    if let Network::Delay(by) = now {
-        sleep(by).await;
+impl View {
+    /// Waits for as long as the network holds data back. Returns whether it passes then.
+    async fn pass(&mut self) -> bool {
+        let nth = self.nth;
+        let is_forgotten = |state: &State| nth < state.forgotten;
+        let settled = |state: &State| is_forgotten(state) || state.network != Network::BlackHole;
+        let state = self.state.wait_for(settled).await.map(|state| *state);
+        match state {
+            Ok(state) if is_forgotten(&state) => false,
+            Ok(State { network: Network::Delay(by), .. }) => {
+                sleep(by).await;
+                true
+            }
+            _ => true,
+        }
     }
 }
 
@@ -194,6 +227,19 @@ mod tests {
         assert!(timeout(NEVER, answer(&mut stream)).await.is_err());
         proxy.set(Network::Pass);
         assert_eq!(timeout(SOON, stream.read_u8()).await.unwrap().unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_connection_is_silent_for_good_and_new_ones_pass() {
+        let (proxy, mut stream) = echo().await;
+        assert_eq!(answer(&mut stream).await.unwrap(), 7);
+        proxy.set(Network::BlackHole);
+        stream.write_all(&[8]).await.unwrap();
+        proxy.forget();
+        proxy.set(Network::Pass);
+        assert!(timeout(NEVER, answer(&mut stream)).await.is_err());
+        let mut other = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).await.unwrap();
+        assert_eq!(timeout(SOON, answer(&mut other)).await.unwrap().unwrap(), 7);
     }
 
     #[tokio::test]

@@ -4,8 +4,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Executor as _, PgConnection, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor as _, PgConnection};
+
+use super::{ConnectionPool, answered_within};
 
 /// The database of one service, and how sessions with it are set up.
 #[derive(Debug, Clone)]
@@ -17,7 +19,8 @@ pub struct Database {
 const LONGEST_IDLE: Duration = Duration::from_secs(2);
 /// Longest wait of a step for a locked row.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for a connection to be opened.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Capacity of a pinned connection's statement cache. A step builds a different statement for each
 /// set of tables that it changes.
 const PINNED_STATEMENTS: usize = 1_000;
@@ -54,23 +57,36 @@ impl Database {
         Ok(Self { options })
     }
 
-    /// A pool of at most this many connections, which connects when it is first used.
+    /// A pool of at most this many connections, which are opened when they are needed.
     #[must_use]
-    pub fn pool(&self, connections: u32) -> PgPool {
-        PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A test would cost a round trip for each step; a lost connection is noticed in use.
-            .test_before_acquire(false)
-            .connect_lazy_with(self.options.clone())
+    pub fn pool(&self, connections: u32) -> ConnectionPool {
+        ConnectionPool::new(self.clone(), connections)
     }
 
     /// Opens a connection outside any pool.
     ///
     /// # Errors
-    /// If the database is unreachable.
+    /// If the database is unreachable, or does not answer within five seconds.
     pub async fn connect(&self) -> sqlx::Result<PgConnection> {
-        PgConnection::connect_with(&self.options).await
+        answered_within(CONNECT_WITHIN, PgConnection::connect_with(&self.options)).await
+    }
+
+    /// Listens on a channel for notifications.
+    ///
+    /// # Errors
+    /// If the database is unreachable, or does not answer within five seconds.
+    pub(crate) async fn listen(&self, channel: &str) -> sqlx::Result<PgListener> {
+        // sqlx has listeners borrow from a pool of its own, so each gets a pool of one. A listener
+        // that dies gives its connection back in the background, for as long as that takes.
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
+        answered_within(CONNECT_WITHIN, async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.ignore_pool_close_event(true);
+            listener.eager_reconnect(false);
+            listener.listen(channel).await?;
+            Ok(listener)
+        })
+        .await
     }
 
     /// A connection that one user keeps; it is opened when it is first used.
@@ -120,14 +136,11 @@ impl PinnedConnection {
     /// If the database is unreachable.
     pub(crate) async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
         if self.connection.is_none() {
-            let connect = async {
-                let mut connection = self.sessions.connect().await?;
-                // Not as a startup option: connection poolers drop options that they do not know.
-                connection.execute(self.commits.settings()).await?;
-                Ok(connection)
-            };
-            let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, connect).await;
-            self.connection = Some(connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
+            let mut connection = self.sessions.connect().await?;
+            // Not as a startup option: connection poolers drop options that they do not know.
+            let set = connection.execute(self.commits.settings());
+            answered_within(CONNECT_WITHIN, set).await?;
+            self.connection = Some(connection);
         }
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::recovery::{self, RecoveryError};
 use super::supervisor::TaskEvent;
-use crate::database::DatabaseErrorKind;
+use crate::database::{DatabaseErrorKind, answered};
 use crate::failpoints;
 use crate::kafka::continuity::ContinuityError;
 use crate::lane::{Lease, OpenLane};
@@ -110,10 +110,11 @@ async fn acquire_and_recover<S: Service<State: Stored>>(
     acquired: &mut bool,
 ) -> Result<OpenLane, RecoveryError> {
     if !*acquired {
-        let mut connection = replica.pool.acquire().await?;
-        if !member.acquire(&mut connection, S::NAME, lease).await? {
+        let mut connection = replica.pool.get().await?;
+        if !answered(member.acquire(&mut connection, S::NAME, lease)).await? {
             return Err(RecoveryError::Lost);
         }
+        connection.give_back();
         *acquired = true;
         let _ = events.send(TaskEvent::Acquired { partition: lease.partition, token: lease.token });
         failpoints::reached(failpoints::LANE_ACQUIRED);

@@ -3,6 +3,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::database::answered;
 use crate::failpoints;
 use crate::lane::Lease;
 use crate::model::Service;
@@ -32,9 +33,11 @@ pub(super) async fn hand_over<S: Service>(
 
     // Others need not wait for the lease to run out, nor for their next poll.
     let released = async {
-        let mut connection = replica.pool.acquire().await?;
-        leases::release(&mut connection, token).await?;
-        notify::lanes_freed(&mut connection).await
+        let mut connection = replica.pool.get().await?;
+        answered(leases::release(&mut connection, token)).await?;
+        answered(notify::lanes_freed(&mut connection)).await?;
+        connection.give_back();
+        Ok::<_, sqlx::Error>(())
     };
     if let Err(error) = released.await {
         tracing::debug!(%partition, error = %error, "the lease runs out by itself");

@@ -22,7 +22,7 @@ use super::held::{HeldLane, HeldLanes};
 use super::rebalance::{Holdings, rebalance};
 use super::recovery::RecoveryError;
 use crate::admission::Admission;
-use crate::database::DatabaseEpoch;
+use crate::database::{ANSWER_WITHIN, DatabaseEpoch, answered};
 use crate::lane::{LaneEvent, LaneState, Lease, OpenLane};
 use crate::model::{Partition, Service};
 use crate::notify;
@@ -41,8 +41,6 @@ const RENEW_WITHIN: Duration = Duration::from_millis(500);
 const RENEW_SOON: Duration = Duration::from_millis(50);
 /// Pauses while the database is unreachable.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
-/// Timeout of the database in one renewal.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that a stopping replica waits for a recovery to end.
 const RECOVERY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -173,7 +171,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
 
     /// Renews within the timeout. Returns the pause before the next renewal.
     async fn renew_in_time(&mut self) -> Result<Duration, SupervisorStopped> {
-        let renewed = tokio::time::timeout(DATABASE_TIMEOUT, self.renew()).await;
+        let renewed = tokio::time::timeout(ANSWER_WITHIN, self.renew()).await;
         match renewed.unwrap_or(Err(RenewError::Database(sqlx::Error::PoolTimedOut))) {
             Ok(settled) => {
                 self.pauses.reset();
@@ -464,11 +462,11 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         });
         futures_util::future::join_all(leaving).await;
 
-        let left = async {
+        let left = answered(async {
             let mut connection = self.replica.database.connect().await?;
             self.member.leave(&mut connection).await?;
             notify::lanes_freed(&mut connection).await
-        };
+        });
         if let Err(error) = left.await {
             tracing::debug!(error = %error, "the lease runs out by itself");
         }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{Projected, Projection};
-use crate::database::Database;
+use crate::database::{Database, answered};
 use crate::kafka::continuity::{self, ContinuityError};
 use crate::kafka::{Assignment, Delivered, InputConsumer, Polled, RangeReader};
 use crate::log::{InputCursor, Position, Record, Verdict};
@@ -29,8 +29,6 @@ const GATHER: Duration = Duration::from_millis(20);
 const BATCH: usize = 2_000;
 /// Shortest and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// Timeout of the database.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The task that runs one projection.
 pub(crate) struct Projector {
@@ -160,7 +158,7 @@ impl Projector {
     }
 
     async fn follow(&mut self, pauses: &mut Pauses) -> Result<(), Stopped> {
-        let mut connection = answered(self.database.connect()).await?;
+        let mut connection = self.database.connect().await?;
 
         // Safe: if the server crashes and loses the last commits, positions and tables go back
         // together.
@@ -292,11 +290,6 @@ impl Projector {
             Moved::Overtaken => Err(Stopped::Overtaken),
         }
     }
-}
-
-/// Limits how long the database may take to answer.
-async fn answered<T>(asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    tokio::time::timeout(DATABASE_TIMEOUT, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// Checks that each input still contains what was read of it, so that reading can resume there.

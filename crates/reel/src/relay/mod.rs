@@ -24,7 +24,7 @@ pub(crate) use lane::RelayLane;
 pub(crate) use publisher::Acks;
 pub(crate) use publisher::Publisher;
 
-use crate::database::{CommitDurability, Database, PinnedConnection};
+use crate::database::{CommitDurability, Database, PinnedConnection, answered};
 use crate::failpoints;
 use crate::lane::LaneEvent;
 use crate::model::Partition;
@@ -49,8 +49,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_m
 const CURSOR_EVERY: Duration = Duration::from_millis(50);
 /// Interval in which the backlog is counted, for admission and health.
 const BACKLOG_EVERY: Duration = Duration::from_millis(500);
-/// Timeout of the database in one turn.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that a lane that is handed over may take to send what is committed. What is left is
 /// sent by its next owner.
 const DRAIN_WITHIN: Duration = Duration::from_secs(3);
@@ -178,12 +176,12 @@ impl Relay {
             }
 
             self.poll_table();
-            let turn = tokio::time::timeout(DATABASE_TIMEOUT, self.turn()).await;
+            let turn = answered(self.turn()).await;
 
             // Also if the database did not answer: a handover waits for it no longer than its
             // limit.
             self.remove_left();
-            match turn.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            match turn {
                 Ok(()) => self.pauses.reset(),
                 Err(error) => {
                     self.report_database_error(&error);

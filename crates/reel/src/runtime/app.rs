@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Commands;
+use crate::database::ConnectionPool;
 use crate::http::OpenApiRouter;
 use crate::model::Service;
 use crate::projection::Projection;
@@ -48,7 +48,7 @@ pub struct HttpContext<S: Service> {
     /// The queue of commands to the step.
     pub commands: Commands<S>,
     /// The service's own database, for queries.
-    pub database: PgPool,
+    pub database: ConnectionPool,
     pub(super) stop: CancellationToken,
     pub(super) waiting: Arc<Semaphore>,
 }

@@ -7,6 +7,7 @@ mod serve;
 mod settings;
 mod wiring;
 
+pub use crate::database::ConnectionPool;
 pub use app::{App, ConfigError, HttpContext};
 pub use program::{main, migrate};
 pub use serve::{ServeError, serve};

@@ -74,7 +74,7 @@ pub(super) fn start<S: Service<State: Stored>>(
     let lanes_freed = Arc::new(Notify::new());
     let (relay, relay_inbox) = relay::channels(notified);
     let (notifier, notifying) = Notifier::new(replica.database.clone());
-    let listening = notify::listen(replica.pool.clone(), new_rows, lanes_freed.clone());
+    let listening = notify::listen(replica.database.clone(), new_rows, lanes_freed.clone());
 
     let publisher = replica.publisher.clone();
     let relay_loop = Relay::new(publisher, &replica.database, authors.backlog, events.clone());

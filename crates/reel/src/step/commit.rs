@@ -8,10 +8,11 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::gather::{DATABASE_TIMEOUT, LastCommit, Outputs, Patience, StepLoop, StepStopped};
+use super::gather::{LastCommit, Outputs, Patience, StepLoop, StepStopped};
 use super::transaction::{self, Committed, RunOptions, StepError};
 use super::work::WorkItem;
 use crate::admission::CommandError;
+use crate::database::answered;
 use crate::failpoints;
 use crate::lane::{LaneEvent, Lease};
 use crate::log::Position;
@@ -235,13 +236,9 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     /// Reloads the positions after an unknown commit: what they show as done leaves the queues, and
     /// the rest runs again. Returns false if the database is still unreachable.
     pub(super) async fn reload_positions(&mut self) -> bool {
-        let reload = tokio::time::timeout(DATABASE_TIMEOUT, self.read_positions()).await;
-        let Reloaded { positions, parked } = match reload {
-            Ok(Ok(reloaded)) => reloaded,
-            failed => {
-                let error = failed.map_or(sqlx::Error::PoolTimedOut, |read| {
-                    read.err().unwrap_or(sqlx::Error::PoolTimedOut)
-                });
+        let Reloaded { positions, parked } = match answered(self.read_positions()).await {
+            Ok(reloaded) => reloaded,
+            Err(error) => {
                 self.database.connection.lose();
                 tracing::debug!(error = %error, "the database does not answer yet");
                 tokio::time::sleep(self.database.pauses.next()).await;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::work::WorkItem;
-use crate::database::PinnedConnection;
+use crate::database::{PinnedConnection, answered};
 use crate::model::Service;
 use crate::tables::deadlines::{self, Due};
 
@@ -36,7 +36,6 @@ impl DueDeadlines {
         connection: &mut PinnedConnection,
         lanes: impl FnOnce() -> Vec<i32>,
         limit: usize,
-        timeout: Duration,
     ) -> Vec<WorkItem<S>> {
         if self.polled_at.elapsed() < POLL {
             return Vec::new();
@@ -49,8 +48,7 @@ impl DueDeadlines {
 
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = async { deadlines::due(connection.get().await?, &lanes, limit).await };
-        let due = tokio::time::timeout(timeout, due).await;
-        match due.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+        match answered(due).await {
             Ok(due) => self.ready(due).map(work_item).collect(),
             Err(error) => {
                 connection.lose();

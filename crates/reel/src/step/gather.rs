@@ -34,8 +34,6 @@ const TICK: Duration = Duration::from_millis(100);
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// Longest rest after a step; see [`Pace`].
 const MAX_REST: Duration = Duration::from_millis(5);
-/// Timeout of the statements that the loop runs outside a batch.
-pub(super) const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pauses while the database is unreachable.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 /// Time for which batches wait only briefly for a locked row after one was found.
@@ -320,7 +318,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         let Self { deadlines, database, lanes, limits, .. } = self;
         let connection = &mut database.connection;
         let lanes = || lanes.caught_up(limits.catch_up);
-        let due = deadlines.poll(connection, lanes, limits.batch, DATABASE_TIMEOUT).await;
+        let due = deadlines.poll(connection, lanes, limits.batch).await;
         if !due.is_empty() {
             failpoints::reached(failpoints::DEADLINE_DUE);
         }

@@ -2,23 +2,19 @@
 //! together, or not at all (law 2). [`run_on`] is the whole of it, in order.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
 use super::decide::{Answers, BatchContext, BatchOutcome, decide};
 use super::lane_set::LaneSet;
 use super::work::{Moves, WorkItem, moves};
-use crate::database::{DatabaseErrorKind, PinnedConnection, WriteBatch};
+use crate::database::{DatabaseErrorKind, PinnedConnection, TRANSACTION_WITHIN, WriteBatch};
 use crate::failpoints;
 use crate::model::{Partition, Partitions, Service, Timestamp, Trigger};
 use crate::rows::{Stored, Unloaded, load, save};
 use crate::tables::outbox::{self, Appended, OutboxEvent};
 use crate::tables::positions::{self, Move};
 use crate::tables::{dead_letters, deadlines};
-
-/// Timeout of a transaction: a server that takes longer counts as gone, and the commit as unknown.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a transaction has committed.
 pub(super) struct Committed<S: Service> {
@@ -88,7 +84,7 @@ pub(super) async fn run<S: Service<State: Stored>>(
             }
         }
     };
-    let ran = tokio::time::timeout(TRANSACTION_TIMEOUT, run).await;
+    let ran = tokio::time::timeout(TRANSACTION_WITHIN, run).await;
     let ran = ran.unwrap_or(Err(StepError::Lost(sqlx::Error::PoolTimedOut)));
     // The old session may still commit. Its row locks then decide: the transaction that moves the
     // positions second finds them moved, and is fenced.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use devstack::{Stack, TestDatabase};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
 use crate::database::Database;
 use crate::kafka::{KafkaConfig, RangeReader};
@@ -261,8 +261,7 @@ impl Fixture {
     }
 
     pub(crate) async fn connection(&self) -> PgConnection {
-        let options = self.replica.pool.connect_options();
-        PgConnection::connect_with(&options).await.expect("connection")
+        self.replica.database.connect().await.expect("connection")
     }
 
     pub(crate) async fn execute(&self, sql: &'static str) {

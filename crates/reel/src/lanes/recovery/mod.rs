@@ -8,6 +8,7 @@ mod replay;
 
 use rdkafka::error::KafkaError;
 
+use crate::database::answered;
 use crate::kafka::ReadError;
 use crate::kafka::continuity::{self, ContinuityError};
 use crate::lane::{Lease, OpenInput, OpenLane};
@@ -70,12 +71,13 @@ pub(crate) async fn recover<S: Service<State: Stored>>(
     // could take a sequence that the next one is about to replay.
     let opened = Position { next_offset: epoch + 1, epoch, opened_id: Some(opened_id), ..cursor };
     let chunk = Chunk { records: &rest, cursor: &opened, opens: true };
-    replay::commit(replica, &mut *replica.pool.acquire().await?, lease, chunk).await?;
+    replay::commit(replica, lease, chunk).await?;
 
     // The positions come last, because the replay has restored them.
     let inputs = open_inputs(replica, lease).await?;
-    let connection = &mut *replica.pool.acquire().await?;
-    let parked = dead_letters::parked_keys(connection, lease.partition).await?;
+    let mut connection = replica.pool.get().await?;
+    let parked = answered(dead_letters::parked_keys(&mut connection, lease.partition)).await?;
+    connection.give_back();
     let next_sequence = opened.next_sequence;
     Ok(OpenLane { lease: lease.clone(), epoch, next_sequence, inputs, parked })
 }
@@ -93,7 +95,10 @@ async fn known_cursor<S: Service>(
     lease: &Lease,
 ) -> Result<Position, RecoveryError> {
     let (reader, topic, partition) = (&replica.reader, &replica.topic, lease.partition);
-    let cursor = cursors::read(&mut *replica.pool.acquire().await?, lease).await?;
+    let mut connection = replica.pool.get().await?;
+    let cursor = answered(cursors::read(&mut connection, lease)).await?;
+    connection.give_back();
+
     let mut cursor = cursor.ok_or(RecoveryError::Lost)?;
     cursor.opened_id = continuity::check_epoch(reader, topic, partition, &cursor).await?;
     continuity::check_end(reader, topic, partition, &cursor).await?;
@@ -128,7 +133,7 @@ async fn read_own_topic<S: Service<State: Stored>>(
 
         if chunk.len() == CHUNK {
             let full = Chunk { records: &chunk, cursor: &cursor, opens: false };
-            replay::commit(replica, &mut *replica.pool.acquire().await?, lease, full).await?;
+            replay::commit(replica, lease, full).await?;
             chunk.clear();
         }
     }
@@ -145,12 +150,13 @@ async fn open_inputs<S: Service>(
     lease: &Lease,
 ) -> Result<Vec<OpenInput>, RecoveryError> {
     let mut inputs = Vec::new();
+    let mut connection = replica.pool.get().await?;
     for topic in &replica.inputs {
-        let connection = &mut *replica.pool.acquire().await?;
-        let position = positions::read(connection, S::NAME, lease, topic).await?;
-        let position = position.ok_or(RecoveryError::Lost)?;
+        let position = positions::read(&mut connection, S::NAME, lease, topic);
+        let position = answered(position).await?.ok_or(RecoveryError::Lost)?;
         inputs.push(OpenInput { topic: topic.clone(), position, end: 0 });
     }
+    connection.give_back();
 
     for input in &mut inputs {
         let OpenInput { topic, position, end } = input;

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::RecoveryError;
-use crate::database::WriteBatch;
+use crate::database::{TRANSACTION_WITHIN, WriteBatch};
 use crate::lane::Lease;
 use crate::log::{Position, Record};
 use crate::model::{Message, Partitions, Service, Trigger};
@@ -48,10 +48,23 @@ enum Content<S: Service> {
 /// cursor.
 ///
 /// # Errors
-/// If the lane was lost, or topic and database contradict each other.
+/// If the lane was lost, topic and database contradict each other, or the database does not answer.
 pub(super) async fn commit<S: Service<State: Stored>>(
     replica: &Replica<S>,
+    lease: &Lease,
+    chunk: Chunk<'_>,
+) -> Result<(), RecoveryError> {
+    let mut connection = replica.pool.get().await?;
+    let committed = commit_on(&mut connection, replica, lease, chunk);
+    let committed = tokio::time::timeout(TRANSACTION_WITHIN, committed).await;
+    committed.unwrap_or(Err(sqlx::Error::PoolTimedOut.into()))?;
+    connection.give_back();
+    Ok(())
+}
+
+async fn commit_on<S: Service<State: Stored>>(
     connection: &mut PgConnection,
+    replica: &Replica<S>,
     lease: &Lease,
     chunk: Chunk<'_>,
 ) -> Result<(), RecoveryError> {

@@ -298,6 +298,26 @@ async fn a_lane_waits_and_reports_why_while_the_broker_refuses_its_records() -> 
     Ok(())
 }
 
+/// The topic's `max.message.bytes` limits the batches that a producer makes, and not only each
+/// event in them.
+#[tokio::test]
+async fn events_that_fit_one_by_one_are_published_although_all_together_are_too_large() -> Result<()>
+{
+    let kafka = KafkaServer::temporary().await?;
+    let stack = Stack::shared().await?;
+    let mut shop = Shop::alone_on(kafka.bootstrap(), stack.postgres(), |_| {}).await?;
+    let orders = shop.system.topic(Service::ORDER);
+    topics::configure(kafka.bootstrap(), &orders, "max.message.bytes", "4000").await?;
+
+    // They gather in the outbox, and go as one burst.
+    kafka.pause()?;
+    shop.order("many", 60).await?;
+    kafka.resume()?;
+    assert_eq!(shop.ends_well().await?.confirmed, 60);
+    shop.replicas.clear();
+    Ok(())
+}
+
 /// Waits until some lane waits and reports this reason.
 async fn waits(shop: &Shop, name: &str, why: &str) -> Result<()> {
     eventually("a lane to wait and report why", || async {

@@ -14,8 +14,10 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Problem;
+use super::object::Object;
 
-/// A JSON body.
+/// A JSON body: an object. What is in it is read as serde derives, so give each list of structs
+/// [`objects`](crate::objects).
 #[derive(Debug, Clone)]
 pub struct Body<T>(pub T);
 
@@ -39,11 +41,11 @@ pub struct Path<T>(pub T);
 pub struct Query<T>(pub T);
 
 /// The largest body that is accepted, in bytes.
-pub const LARGEST_BODY: usize = 1024 * 1024;
+pub const LARGEST_BODY: usize = 64 * 1024;
 /// Longest time in which a client may send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a rejected body that are read and discarded, at most.
-const MAX_DISCARDED: usize = 16 * LARGEST_BODY;
+const MAX_DISCARDED: usize = 16 * 1024 * 1024;
 /// Time for which a rejected body is read and discarded.
 const LINGER: Duration = Duration::from_secs(5);
 /// The longest `Idempotency-Key` that is accepted, in bytes.
@@ -90,7 +92,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         })?;
 
         let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let read = serde_path_to_error::deserialize(&mut json);
+        let Object(body) = read.map_err(|error| {
             let (path, message) = (error.path().to_string(), error.inner().to_string());
             Problem::invalid(&field(&path, &message), message)
         })?;

@@ -5,6 +5,7 @@
 
 mod access;
 mod extract;
+mod object;
 mod openapi;
 mod prefer;
 mod problem;
@@ -13,6 +14,7 @@ pub mod token_crypto;
 
 pub use access::{Access, Caller, Verifier, authenticate};
 pub use extract::{Body, IdempotencyKey, LARGEST_BODY, Path, Query, TraceParent, single};
+pub use object::objects;
 pub use openapi::{KeyReused, NoAnswer, complete};
 pub use prefer::Prefer;
 pub use problem::Problem;

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Problem;
 
+/// Largest head of a request, in bytes. A connection may hold as much before any token is seen.
+const LARGEST_HEAD: usize = 16 * 1024;
 /// Longest time for the head of a request on a connection over the limit.
 const BUSY_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time in which a client may read nothing of a response.
@@ -68,6 +70,7 @@ pub async fn serve(
         };
         http.timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
+            .max_buf_size(LARGEST_HEAD)
             .keep_alive(matches!(permit, Permit::Served(_)));
 
         let mut stream = TimeoutStream::new(stream);
@@ -217,6 +220,25 @@ mod tests {
         }
         stop.cancel();
         server.await.expect("it ends although the third connection is open");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut large = TcpStream::connect(listener.local_addr().expect("it is bound"))
+            .await
+            .expect("it listens");
+        let stop = CancellationToken::new();
+        let limits = ConnectionLimits::of(1);
+        let server =
+            tokio::spawn(serve(listener, Router::new(), Router::new(), limits, stop.clone()));
+        let head = format!("GET / HTTP/1.1\r\nhost: here\r\nx: {}", "x".repeat(LARGEST_HEAD));
+        large.write_all(head.as_bytes()).await.expect("it is open");
+        let mut answer = [0; 12];
+        large.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 431");
+        stop.cancel();
+        server.await.expect("it ends");
     }
 
     #[tokio::test]

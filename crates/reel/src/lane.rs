@@ -73,6 +73,8 @@ pub(crate) enum LaneEvent {
     PublishFailed { partition: Partition, token: Uuid, reason: String },
     /// The database says that lanes are closed, or answers again.
     RenewSoon,
+    /// A record proves that others of an input are lost: the lane must stop.
+    RecordsLost { partition: Partition, token: Uuid, reason: String },
     /// An input lacks what is to be read next, or so it seems.
     InputsBroken,
 }
@@ -81,6 +83,11 @@ impl LaneState {
     /// Whether the replica works on the lane, and is not about to hand it over.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Self::Open | Self::Reopening)
+    }
+
+    /// Whether its log is being recovered, for the first time or again.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.is_opening() || *self == Self::Reopening
     }
 
     /// Whether the lane is on its way to be opened for the first time.

@@ -47,7 +47,7 @@ pub use reel_core::{events, inputs, log, model, testing, wire, working_set};
 pub mod http {
     pub use reel_http::{
         Body, Caller, IdempotencyKey, KeyReused, NoAnswer, OpenApiRouter, Path, Prefer, Problem,
-        Query, TraceParent, single,
+        Query, TraceParent, objects, single,
     };
 }
 

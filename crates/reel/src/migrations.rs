@@ -19,6 +19,7 @@ const FORMERLY: &str = "reel";
 const TOOLKIT: &[(&str, &str)] = &[
     ("0001_tables.sql", include_str!("../migrations/0001_tables.sql")),
     ("0002_run_in_plpgsql.sql", include_str!("../migrations/0002_run_in_plpgsql.sql")),
+    ("0003_kafka_heard_at.sql", include_str!("../migrations/0003_kafka_heard_at.sql")),
 ];
 
 /// Embeds a service's migrations: files named `0002_what_it_does.sql`, as paths from the file that

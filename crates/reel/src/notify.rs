@@ -117,7 +117,9 @@ async fn hear(listener: &mut PgListener) -> sqlx::Result<Option<PgNotification>>
     loop {
         match tokio::time::timeout(SILENCE, listener.try_recv()).await {
             Ok(heard) => return heard,
-            Err(_) => drop(answered(listener.execute("select 1")).await?),
+            Err(_) => {
+                answered(listener.execute("select 1")).await?;
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) struct Status {
     pub(crate) blocked_inputs: watch::Receiver<Vec<String>>,
     pub(crate) projections: watch::Receiver<Projections>,
     pub(crate) backlog: watch::Receiver<Backlog>,
+    pub(crate) warnings: watch::Receiver<Vec<String>>,
 }
 
 /// The authors' side.
@@ -29,6 +30,8 @@ pub(crate) struct StatusAuthors {
     pub(crate) projections: watch::Sender<Projections>,
     /// By the relay.
     pub(crate) backlog: watch::Sender<Backlog>,
+    /// At the start: what an operator should know, though the service runs.
+    pub(crate) warnings: watch::Sender<Vec<String>>,
 }
 
 /// Why a projection is not going on, by the projection's name; `None` while it does.
@@ -40,6 +43,8 @@ pub(crate) struct Lanes {
     pub(crate) states: BTreeMap<i32, LaneState>,
     /// What lanes wait for that have not been open for long.
     pub(crate) waiting: BTreeMap<i32, String>,
+    /// Whether Kafka answers other replicas and not this one, which therefore gives its lanes up.
+    pub(crate) cut_off: bool,
 }
 
 /// Makes the channels.
@@ -48,12 +53,14 @@ pub(crate) fn channels() -> (StatusAuthors, Status) {
     let (blocked_inputs, blocked_inputs_read) = watch::channel(Vec::new());
     let (projections, projections_read) = watch::channel(Projections::new());
     let (backlog, backlog_read) = watch::channel(Backlog::default());
-    let authors = StatusAuthors { lanes, blocked_inputs, projections, backlog };
+    let (warnings, warnings_read) = watch::channel(Vec::new());
+    let authors = StatusAuthors { lanes, blocked_inputs, projections, backlog, warnings };
     let status = Status {
         lanes: lanes_read,
         blocked_inputs: blocked_inputs_read,
         projections: projections_read,
         backlog: backlog_read,
+        warnings: warnings_read,
     };
     (authors, status)
 }

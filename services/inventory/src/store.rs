@@ -3,9 +3,9 @@
 use contracts::{Line, OrderId, ReceiptId, Sku};
 use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
 use reel::runtime::ConnectionPool;
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::domain::{Inventory, Receipt, Reservation, Stock};
@@ -95,7 +95,10 @@ impl Row<ReceiptId> for Receipt {
 }
 
 /// The stock of a product.
-pub(crate) async fn find_stock(database: &ConnectionPool, sku: &Sku) -> sqlx::Result<Option<Stock>> {
+pub(crate) async fn find_stock(
+    database: &ConnectionPool,
+    sku: &Sku,
+) -> sqlx::Result<Option<Stock>> {
     const FIND: &str = "select sku, received, on_hand, taken from stock where sku = $1";
     let row = sqlx::query(FIND).bind(sku.as_str()).fetch_optional(database).await?;
     row.map(|row| Ok(Stock::read(&row)?.1)).transpose()

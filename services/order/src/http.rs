@@ -48,6 +48,7 @@ struct PlaceRequest {
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "ann")]
     customer: Option<String>,
     #[schema(min_items = 1, max_items = 100)]
+    #[serde(deserialize_with = "reel::http::objects")]
     lines: Vec<LineRequest>,
 }
 

@@ -85,7 +85,10 @@ const SELECT: &str = "select order_id, customer, lines, total, currency, placed_
     from orders where ";
 
 /// The order with this id.
-pub(crate) async fn find(database: &ConnectionPool, order_id: OrderId) -> sqlx::Result<Option<Order>> {
+pub(crate) async fn find(
+    database: &ConnectionPool,
+    order_id: OrderId,
+) -> sqlx::Result<Option<Order>> {
     let mut find = QueryBuilder::<Postgres>::new(SELECT);
     find.push("order_id = ").push_bind(order_id.uuid());
     let row = find.build().fetch_optional(database).await?;
@@ -158,8 +161,7 @@ mod tests {
     async fn every_list_is_read_in_its_order_from_an_index() {
         let stack = Stack::shared().await.expect("stack");
         let database = TestDatabase::create(stack.postgres(), "lists").await.expect("database");
-        let sessions =
-            Database::new(database.url(), "lists", Duration::from_secs(5)).expect("url");
+        let sessions = Database::new(database.url(), "lists", Duration::from_secs(5)).expect("url");
         let mut connection = sessions.connect().await.expect("connection");
         reel::runtime::migrate::<App>(&mut connection).await.expect("tables");
         let pool = sessions.pool(1);

@@ -104,7 +104,10 @@ fn service(topic: &'static str) -> &'static str {
 }
 
 /// What happened to an order, oldest first.
-pub(crate) async fn of(database: &ConnectionPool, order_id: OrderId) -> sqlx::Result<Vec<TimelineEntry>> {
+pub(crate) async fn of(
+    database: &ConnectionPool,
+    order_id: OrderId,
+) -> sqlx::Result<Vec<TimelineEntry>> {
     Ok(of_all(database, &[order_id]).await?.remove(&order_id).unwrap_or_default())
 }
 

@@ -3,8 +3,8 @@
 use contracts::{CustomerId, DepositId, Money, OrderId};
 use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
 use reel::runtime::ConnectionPool;
-use sqlx::postgres::PgRow;
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::domain::{Account, Deposit, Payment, Payments, Status};

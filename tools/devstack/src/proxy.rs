@@ -15,7 +15,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -78,6 +78,19 @@ impl Proxy {
         let state = watch::Sender::new(State::default());
         let listening = tokio::spawn(listen(listener, server, state.clone())).abort_handle();
         Ok(Self { port, state, listening })
+    }
+
+    /// Starts a proxy for the server in a URL of the form `scheme://user@127.0.0.1:port/path`. Also
+    /// returns the URL by which clients connect through it.
+    ///
+    /// # Errors
+    /// If no port is free, or the URL has none.
+    pub async fn to_url(url: &str) -> Result<(Self, String)> {
+        let (before, rest) = url.rsplit_once(':').context("the URL has a port")?;
+        let (server, path) = rest.split_once('/').context("the URL has a path")?;
+        let proxy = Self::to(server.parse().context("the URL has a port")?).await?;
+        let through = format!("{before}:{}/{path}", proxy.port());
+        Ok((proxy, through))
     }
 
     /// The port that clients connect to.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -49,6 +50,20 @@ pub async fn configure(bootstrap: &str, topic: &str, property: &str, value: &str
         result.map_err(|(_, code)| {
             anyhow::anyhow!("cannot set {property} of topic {topic}: {code}")
         })?;
+    }
+    Ok(())
+}
+
+/// Gives a topic more partitions, as `kafka-topics --alter` does: `count` in all.
+///
+/// # Errors
+/// If the broker does not answer within 10 seconds, or refuses.
+pub async fn add_partitions(bootstrap: &str, topic: &str, count: usize) -> Result<()> {
+    let more = NewPartitions::new(topic, count);
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
+    for result in admin(bootstrap)?.create_partitions([&more], &options).await? {
+        result
+            .map_err(|(topic, code)| anyhow::anyhow!("no more partitions for {topic}: {code}"))?;
     }
     Ok(())
 }

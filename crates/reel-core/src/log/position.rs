@@ -27,8 +27,15 @@ pub enum Verdict {
     Apply,
     /// Its sequence was applied before.
     Duplicate,
-    /// It is of another epoch than the last one opened: a zombie sent it.
+    /// It is of an earlier epoch than the last one opened: a zombie sent it.
     Stale,
+    /// It is of a later epoch than the last one opened, whose `reel.opened` must be before it and
+    /// was not read. So the log lost its end, this reader had read beyond that, and what was
+    /// written since is in the place of other records.
+    EpochMissed {
+        /// The epoch of the record.
+        epoch: i64,
+    },
     /// Sequences are missing before it. It is dropped; its owner sends again from the one expected.
     Gap {
         /// The sequence that was found.
@@ -52,6 +59,10 @@ impl Position {
 
         match (envelope.epoch, envelope.sequence) {
             (None, None) if envelope.event_type == Opened::NAME => Verdict::Opened,
+            // An epoch is the offset of a record before this one; any other is made up.
+            (Some(epoch), _) if (self.epoch + 1..record.offset).contains(&epoch) => {
+                Verdict::EpochMissed { epoch }
+            }
             (Some(epoch), _) if epoch != self.epoch => Verdict::Stale,
             (Some(_), Some(found)) if found == self.next_sequence => Verdict::Apply,
             (Some(_), Some(found)) if found < self.next_sequence => Verdict::Duplicate,
@@ -60,7 +71,8 @@ impl Position {
         }
     }
 
-    /// The position behind a record that got this verdict.
+    /// The position behind a record that got this verdict; before it, if records are missing that
+    /// nobody will send again.
     #[must_use]
     pub fn after(&self, offset: i64, envelope: Option<&Envelope>, verdict: &Verdict) -> Self {
         let next = Self { next_offset: offset + 1, ..*self };
@@ -69,6 +81,7 @@ impl Position {
                 Self { epoch: offset, opened_id: envelope.map(|envelope| envelope.id), ..next }
             }
             Verdict::Apply => Self { next_sequence: self.next_sequence + 1, ..next },
+            Verdict::EpochMissed { .. } => *self,
             Verdict::Duplicate | Verdict::Stale | Verdict::Gap { .. } | Verdict::Malformed(_) => {
                 next
             }
@@ -145,6 +158,18 @@ pub(super) mod tests {
     fn a_zombies_records_are_dropped_after_the_next_epoch_began() {
         let (verdicts, _) = read(&[opened(0), opened(1), event(2, 0, 0), event(3, 1, 0)]);
         assert_eq!(verdicts, [Verdict::Opened, Verdict::Opened, Verdict::Stale, Verdict::Apply]);
+    }
+
+    #[test]
+    fn a_later_epoch_that_was_never_opened_means_that_records_are_lost() {
+        let mut position =
+            Position { next_offset: 10, next_sequence: 7, epoch: 2, opened_id: None };
+        let before = position;
+        assert_eq!(position.read(&event(10, 8, 4)), Verdict::EpochMissed { epoch: 8 });
+        assert_eq!(position, before, "nothing is skipped");
+        assert_eq!(position.read(&event(10, 10, 4)), Verdict::Stale, "it precedes no record");
+        assert_eq!(position.read(&opened(11)), Verdict::Opened);
+        assert_eq!(position.read(&event(12, 11, 7)), Verdict::Apply);
     }
 
     #[test]

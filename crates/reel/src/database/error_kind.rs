@@ -10,7 +10,8 @@ pub(crate) enum DatabaseErrorKind {
     Conflict,
     /// A lock was not granted in time: let only the messages that need the row wait.
     Locked,
-    /// A value cannot be stored: find the message that has it.
+    /// A value cannot be stored, or a row that is stored cannot be read: find the message that has
+    /// or needs it.
     Poison,
     /// The server cannot be reached, ended the session, or has no tables yet: wait and connect
     /// again.
@@ -30,6 +31,8 @@ impl DatabaseErrorKind {
             | Error::PoolTimedOut
             | Error::PoolClosed
             | Error::WorkerCrashed => Self::Lost,
+            // Another binary may have written the row. It must not end every replica in turn.
+            Error::Decode(_) | Error::ColumnDecode { .. } => Self::Poison,
             _ => Self::Broken,
         }
     }

@@ -26,7 +26,7 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Longest time for a transaction that handles many messages or events. A server that takes longer
 /// counts as gone, and the commit as unknown.
-pub(crate) const TRANSACTION_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const TRANSACTION_WITHIN: Duration = Duration::from_secs(15);
 
 /// Waits for the database no longer than [`ANSWER_WITHIN`].
 ///

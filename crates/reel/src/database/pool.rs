@@ -206,10 +206,7 @@ mod tests {
     /// A pool of connections through a proxy, all of them open and idle.
     async fn opened() -> (Proxy, ConnectionPool) {
         let stack = Stack::shared().await.expect("stack");
-        let port = stack.postgres().rsplit(':').next().and_then(|rest| rest.split('/').next());
-        let port = port.expect("an address with a port");
-        let proxy = Proxy::to(port.parse().expect("a port")).await.expect("proxy");
-        let url = stack.postgres().replace(port, &proxy.port().to_string());
+        let (proxy, url) = Proxy::to_url(stack.postgres()).await.expect("proxy");
         let database = Database::new(&url, "pool", Duration::from_secs(5)).expect("url");
 
         let pool = database.pool(CONNECTIONS);

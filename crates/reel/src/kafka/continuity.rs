@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use super::{RangeReader, ReadError};
-use crate::log::{Position, Record};
+use crate::log::{Position, Record, Verdict};
 use crate::model::Partition;
 
 /// A topic-partition no longer contains what was read of it, or cannot be checked.
@@ -34,7 +34,18 @@ pub(crate) struct Continued {
     pub(crate) end: i64,
 }
 
-/// Checks that an input still contains what was read of it, and that its next record is not lost.
+/// What [`Verdict::EpochMissed`] means for the reader of a record.
+pub(crate) fn epoch_missed(record: &Record, epoch: i64) -> String {
+    let Record { topic, partition, offset, .. } = record;
+    format!(
+        "{topic}/{partition} has a record of the epoch {epoch} at offset {offset}, and the \
+         reel.opened of that epoch was never read: the topic lost its end and was written on, or \
+         somebody else wrote the record"
+    )
+}
+
+/// Checks that an input still contains what was read of it, and that its next record is not lost:
+/// neither missing, nor replaced after the topic lost its end and was written on.
 pub(crate) async fn check_input(
     reader: &RangeReader,
     topic: &str,
@@ -49,6 +60,7 @@ pub(crate) async fn check_input(
             "{topic}/{partition} holds {first} to {end}, and {next} is to be read: records are lost"
         )));
     }
+    check_last_read(reader, topic, partition, position).await?;
     Ok(Continued { opened_id, end })
 }
 
@@ -98,6 +110,40 @@ pub(crate) async fn check_end(
             "{topic}/{partition} does not hold our event {sequence} at offset {last}: its end was \
              lost"
         ))),
+    }
+}
+
+/// Reads back the last record that was read of an input. If it is one that would have moved the
+/// position further, it is not the one that was read.
+async fn check_last_read(
+    reader: &RangeReader,
+    topic: &str,
+    partition: Partition,
+    position: &Position,
+) -> Result<(), ContinuityError> {
+    let last = position.next_offset - 1;
+    if last <= position.epoch {
+        return Ok(()); // the `reel.opened` itself, or nothing
+    }
+
+    let record = read_known(reader, topic, partition, last).await?;
+    if record.is_none_or(|record| could_be_read_before(position, &record)) {
+        Ok(())
+    } else {
+        Err(ContinuityError::Lost(format!(
+            "{topic}/{partition} holds another record at offset {last} than was read there: its \
+             end was lost, and it was written on"
+        )))
+    }
+}
+
+/// Whether a reader at this position can have read the record before it.
+fn could_be_read_before(position: &Position, record: &Record) -> bool {
+    match position.classify(record) {
+        Verdict::Opened | Verdict::EpochMissed { .. } | Verdict::Apply | Verdict::Gap { .. } => {
+            false
+        }
+        Verdict::Duplicate | Verdict::Stale | Verdict::Malformed(_) => true,
     }
 }
 

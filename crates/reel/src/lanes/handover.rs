@@ -30,8 +30,12 @@ pub(super) async fn hand_over<S: Service>(
     let _ = left.await;
     let _ = relay.leave(partition, token, true).await;
     failpoints::reached(failpoints::LANE_HANDED_OVER);
+    release(replica, lease).await;
+}
 
-    // Others need not wait for the lease to run out, nor for their next poll.
+/// Releases a lease, so that others need not wait for it to run out, nor for their next poll.
+pub(super) async fn release<S: Service>(replica: &Replica<S>, lease: &Lease) {
+    let Lease { partition, token, .. } = *lease;
     let released = async {
         let mut connection = replica.pool.get().await?;
         answered(leases::release(&mut connection, token)).await?;

@@ -91,7 +91,7 @@ impl HeldLanes {
         let waiting = lanes().filter_map(|(partition, held)| {
             held.waiting.as_ref().map(|reason| (partition, reason.clone()))
         });
-        Lanes { states: states.collect(), waiting: waiting.collect() }
+        Lanes { states: states.collect(), waiting: waiting.collect(), cut_off: false }
     }
 }
 

@@ -2,15 +2,17 @@
 //!
 //! [`supervisor`] keeps the state of each lane of this replica ([`held`]) and decides by
 //! [`rebalance`]; its tasks [`acquire`] and then recover a lane ([`recovery`]), or hand it over
-//! ([`handover`]).
+//! ([`handover`]). By a [`heartbeat`] it knows whether it reaches Kafka.
 
 mod acquire;
 mod handover;
+mod heartbeat;
 mod held;
 mod rebalance;
 mod recovery;
 mod supervisor;
 
+pub(crate) use heartbeat::Heartbeat;
 #[cfg(test)]
 pub(crate) use recovery::{RecoveryError, recover};
 pub(crate) use supervisor::{LaneSupervisor, SupervisorInbox, SupervisorStopped};

@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::acquire::{Acquisition, recover_until_open};
-use super::handover::hand_over;
+use super::handover::{hand_over, release};
+use super::heartbeat::Heartbeat;
 use super::held::{HeldLane, HeldLanes};
-use super::rebalance::{Holdings, rebalance};
+use super::rebalance::{Holdings, is_cut_off, rebalance};
 use super::recovery::RecoveryError;
 use crate::admission::Admission;
 use crate::database::{ANSWER_WITHIN, DatabaseEpoch, answered};
@@ -41,6 +42,9 @@ const RENEW_WITHIN: Duration = Duration::from_millis(500);
 const RENEW_SOON: Duration = Duration::from_millis(50);
 /// Pauses while the database is unreachable.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
+/// Limit of a renewal, however short the lease is. Otherwise it is the lease itself: after that the
+/// lanes are free, and another connection may be faster.
+const SHORTEST_RENEWAL: Duration = Duration::from_secs(2);
 /// Longest time that a stopping replica waits for a recovery to end.
 const RECOVERY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -68,6 +72,9 @@ pub(crate) struct LaneSupervisor<S: Service> {
     tasks: mpsc::UnboundedSender<TaskEvent>,
     task_inbox: mpsc::UnboundedReceiver<TaskEvent>,
     lanes: HeldLanes,
+    heartbeat: Heartbeat,
+    /// Whether Kafka answers others and not us.
+    cut_off: bool,
     connection: Option<PgConnection>,
     /// The epoch that the database was in at the last renewal; none before the first.
     database_epoch: Option<DatabaseEpoch>,
@@ -111,6 +118,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         status: watch::Sender<Lanes>,
         step: mpsc::UnboundedSender<StepControl>,
         relay: RelayHandle,
+        heartbeat: Heartbeat,
     ) -> Self {
         let instance = replica.instance.clone();
         let (tasks, task_inbox) = mpsc::unbounded_channel();
@@ -124,6 +132,8 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             tasks,
             task_inbox,
             lanes: HeldLanes::default(),
+            heartbeat,
+            cut_off: false,
             connection: None,
             database_epoch: None,
             pauses: Pauses::new(RETRY.0, RETRY.1),
@@ -171,7 +181,8 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
 
     /// Renews within the timeout. Returns the pause before the next renewal.
     async fn renew_in_time(&mut self) -> Result<Duration, SupervisorStopped> {
-        let renewed = tokio::time::timeout(ANSWER_WITHIN, self.renew()).await;
+        let limit = self.member.lease.clamp(SHORTEST_RENEWAL, ANSWER_WITHIN);
+        let renewed = tokio::time::timeout(limit, self.renew()).await;
         match renewed.unwrap_or(Err(RenewError::Database(sqlx::Error::PoolTimedOut))) {
             Ok(settled) => {
                 self.pauses.reset();
@@ -201,7 +212,8 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             self.create_lane_rows(&mut connection).await?;
         }
 
-        let view = match self.member.renew(&mut connection, &self.lanes.tokens()).await? {
+        let (tokens, silent_for) = (self.lanes.tokens(), self.heartbeat.silent_for());
+        let view = match self.member.renew(&mut connection, &tokens, silent_for).await? {
             Renewed::View(view) => view,
             Renewed::Superseded => {
                 let instance = self.member.instance.clone();
@@ -224,6 +236,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         // Drop before acquiring: a lane that was lost may be free, and is acquired under a new
         // token.
         self.drop_lost(&view);
+        self.set_cut_off(is_cut_off(&self.member.instance, &view.live));
         if view.all_open {
             self.admission.open();
         } else {
@@ -259,8 +272,10 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     /// changing.
     fn rebalance(&mut self, view: &View) -> bool {
         let open = self.lanes.which(|state| *state == LaneState::Open);
+        let recovering = self.lanes.which(LaneState::is_recovering);
         let all = self.lanes.which(|_| true);
-        let holdings = Holdings { me: &self.member.instance, all: &all, open: &open };
+        let me = &self.member.instance;
+        let holdings = Holdings { me, all: &all, open: &open, recovering: &recovering };
         let change = rebalance(&holdings, &view.owners, &view.live);
 
         for partition in &change.acquire {
@@ -272,10 +287,14 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             self.lanes.insert(held);
         }
 
-        // One lane at a time: the others see it free before the next one leaves.
+        for partition in &change.give_up {
+            self.give_up(*partition);
+        }
+
+        // Not while others leave: those who take over see them free before the next one leaves.
         let leaving = !self.lanes.which(|state| *state == LaneState::Leaving).is_empty();
-        if let Some(partition) = change.hand_over.filter(|_| !leaving) {
-            self.hand_over(partition);
+        for partition in change.hand_over.iter().filter(|_| !leaving) {
+            self.hand_over(*partition);
         }
 
         change.is_none() && !leaving && self.lanes.which(LaneState::is_opening).is_empty()
@@ -294,6 +313,13 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             }
             LaneEvent::PublishFailed { partition, token, reason } => {
                 self.reopen(partition, token, reason);
+            }
+
+            LaneEvent::RecordsLost { partition, token, reason } => {
+                if let Some(held) = self.lanes.under(partition, token) {
+                    let lease = held.lease.clone();
+                    self.stop_lane(lease, reason);
+                }
             }
 
             // Every event brings the next renewal forward, which looks whether all lanes are open.
@@ -377,20 +403,23 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
                 }
                 held.opened();
             }
-            Err(RecoveryError::Stopped(reason)) => {
-                tracing::error!(
-                    event.code = "lane.stopped", %partition, reason,
-                    "lane stopped: an operator has to look"
-                );
-
-                // Held on to, and its lease renewed, so that no other replica meets the same loss.
-                self.drop_lane(partition);
-                self.lanes.insert(HeldLane::new(lease.clone(), LaneState::Stopped(reason)));
-            }
+            Err(RecoveryError::Stopped(reason)) => self.stop_lane(lease.clone(), reason),
 
             // Lost: no other error ends the task.
             Err(_) => self.drop_lane(partition),
         }
+    }
+
+    /// Stops a lane. It is held on to, and its lease renewed, so that no other replica meets the
+    /// same loss.
+    fn stop_lane(&mut self, lease: Lease, reason: String) {
+        let partition = lease.partition;
+        tracing::error!(
+            event.code = "lane.stopped", %partition, reason,
+            "lane stopped: an operator has to look"
+        );
+        self.drop_lane(partition);
+        self.lanes.insert(HeldLane::new(lease, LaneState::Stopped(reason)));
     }
 
     /// Drops a lane without handing it over: ends its recovery, and takes it out of the step and
@@ -440,6 +469,29 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             let Lease { partition, token, .. } = lease;
             let _ = tasks.send(TaskEvent::HandedOver { partition, token });
         });
+    }
+
+    /// Drops a lane that cannot be recovered here, and releases its lease for those who can. A
+    /// `reel.opened` of ours that arrives later disturbs the next owner, who then recovers again.
+    fn give_up(&mut self, partition: Partition) {
+        let Some(held) = self.lanes.get_mut(partition) else { return };
+        let (lease, replica) = (held.lease.clone(), self.replica.clone());
+        tracing::info!(event.code = "lane.given_up", %partition, "giving the lane up");
+        self.drop_lane(partition);
+        tokio::spawn(async move { release(&replica, &lease).await });
+    }
+
+    /// Takes note of whether Kafka answers others and not us, and reports changes.
+    fn set_cut_off(&mut self, cut_off: bool) {
+        if cut_off && !self.cut_off {
+            tracing::error!(
+                event.code = "replica.cut_off",
+                "kafka answers other replicas and not this one, which gives its lanes to them"
+            );
+        } else if self.cut_off && !cut_off {
+            tracing::info!(event.code = "replica.back", "this replica can work on lanes again");
+        }
+        self.cut_off = cut_off;
     }
 
     /// Hands all lanes over, side by side, and leaves the live replicas.
@@ -503,7 +555,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
 
     /// Publishes the states of the lanes, for health and the projectors.
     fn publish_status(&self) {
-        let lanes = self.lanes.status();
+        let lanes = Lanes { cut_off: self.cut_off, ..self.lanes.status() };
         self.status.send_if_modified(|published| {
             let changed = *published != lanes;
             *published = lanes;

@@ -260,8 +260,12 @@ impl Projector {
                 };
 
                 let before = input.committable();
-                if input.read(&record) == Some(Verdict::Apply) {
-                    events.extend(projected(&self.kinds, &record, self.partitions));
+                match input.read(&record) {
+                    Some(Verdict::Apply) => {
+                        events.extend(projected(&self.kinds, &record, self.partitions));
+                    }
+                    Some(Verdict::EpochMissed { .. }) => return Err(Stopped::Broken),
+                    _ => {}
                 }
                 if input.committable() != before {
                     let place = (record.topic.clone(), record.partition);

@@ -24,6 +24,10 @@ const PENDING_ROWS: usize = 4_000;
 const BUSY_FROM: u64 = 5;
 /// Most bytes handed over at once: one request of up to a megabyte takes them.
 const BURST_BYTES: usize = 512 * 1024;
+/// Divides the bytes of a burst after the broker has refused one as too large.
+const SMALLER: usize = 4;
+/// What headers add to a record, roughly; it counts once bursts are smaller.
+const HEADER_BYTES: usize = 512;
 
 /// A lane that was opened, and where its relay begins.
 #[derive(Debug, Clone)]
@@ -51,7 +55,14 @@ pub(super) struct Lane {
     pending: VecDeque<OutboxEvent>,
     next_rows: NextRows,
     sending: Sending,
+    burst_bytes: BurstBytes,
 }
+
+/// The most bytes that a lane hands over at once. The topic's `max.message.bytes` limits the batch
+/// that librdkafka makes of a burst, and not only each record in it. So after a refusal bursts get
+/// smaller, down to single records. They stay so while this replica has the lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BurstBytes(usize);
 
 /// Where the rows behind those in memory come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +93,9 @@ enum Sending {
 }
 
 impl Lane {
-    /// A lane that was just opened.
-    pub(super) fn new(RelayLane { lease, epoch, next_sequence }: RelayLane) -> Self {
+    /// A lane that was just opened. `before` is the lane in its last epoch, if it is ours still.
+    pub(super) fn new(opened: RelayLane, before: Option<&Self>) -> Self {
+        let RelayLane { lease, epoch, next_sequence } = opened;
         Self {
             lease,
             epoch,
@@ -94,6 +106,7 @@ impl Lane {
             pending: VecDeque::new(),
             next_rows: NextRows::Table,
             sending: Sending::Active,
+            burst_bytes: before.map_or(BurstBytes::MOST, |before| before.burst_bytes),
         }
     }
 
@@ -131,16 +144,16 @@ impl Lane {
     /// The number of pending rows that may be handed over now: what one request takes, or none
     /// while [`BUSY_FROM`] records are unanswered.
     pub(super) fn burst(&self) -> usize {
-        if !self.sends() || self.sent - self.acks.get().answered >= BUSY_FROM {
+        let unanswered = self.sent - self.acks.get().answered;
+        if !self.sends() || unanswered >= self.burst_bytes.busy_from() {
             return 0;
         }
-        let mut bytes = 0;
-        let fits = |row: &&OutboxEvent| {
-            let before = bytes;
-            bytes += row.payload.len();
-            before < BURST_BYTES
-        };
-        self.pending.iter().take_while(fits).count()
+        self.burst_bytes.take(self.pending.iter().map(|row| row.payload.len()))
+    }
+
+    /// The broker refused a batch as too large: later ones are smaller.
+    pub(super) fn send_less(&mut self) {
+        self.burst_bytes = BurstBytes(self.burst_bytes.0 / SMALLER);
     }
 
     /// The row that is sent next.
@@ -226,6 +239,27 @@ impl Lane {
     }
 }
 
+impl BurstBytes {
+    const MOST: Self = Self(BURST_BYTES);
+
+    /// The number of unanswered records from which on nothing is handed over. Smaller bursts wait
+    /// for all answers, so that librdkafka does not make one batch of two.
+    fn busy_from(self) -> u64 {
+        if self == Self::MOST { BUSY_FROM } else { 1 }
+    }
+
+    /// How many of these payloads, given by their lengths, make a burst: one at least.
+    fn take(self, payloads: impl Iterator<Item = usize>) -> usize {
+        let headers = if self == Self::MOST { 0 } else { HEADER_BYTES };
+        let mut bytes = 0;
+        let fits = payloads.enumerate().take_while(|(nth, payload)| {
+            bytes += payload + headers;
+            *nth == 0 || bytes <= self.0
+        });
+        fits.count()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -237,7 +271,7 @@ mod tests {
 
     fn lane() -> Lane {
         let lease = Lease::new(Partition(0), &DatabaseEpoch::new("run".into()));
-        Lane::new(RelayLane { lease, epoch: 0, next_sequence: 7 })
+        Lane::new(RelayLane { lease, epoch: 0, next_sequence: 7 }, None)
     }
 
     fn row(sequence: i64) -> OutboxEvent {
@@ -263,6 +297,33 @@ mod tests {
         assert_eq!((lane.burst(), lane.wants_rows()), (3, Some(10)), "10 must be in the table");
         lane.take(row(8));
         assert_eq!(lane.burst(), 3, "it is there already");
+    }
+
+    #[test]
+    fn after_a_refusal_for_size_bursts_get_smaller_down_to_single_records() {
+        let mut lane = lane();
+        let rows = |lane: &Lane| {
+            let rows = (lane.next_row()..)
+                .map(|sequence| OutboxEvent { payload: vec![0; 1_000], ..row(sequence) });
+            rows.take(1_000).collect::<Vec<_>>()
+        };
+        lane.read(rows(&lane), true);
+        assert_eq!(lane.burst(), 524, "half a megabyte");
+
+        let mut bursts = Vec::new();
+        for _ in 0..6 {
+            lane.send_less();
+            let opened = RelayLane { lease: lane.lease.clone(), epoch: 9, next_sequence: 7 };
+            lane = Lane::new(opened, Some(&lane));
+            lane.read(rows(&lane), true);
+            bursts.push(lane.burst());
+        }
+        assert_eq!(bursts, [86, 21, 5, 1, 1, 1]);
+
+        lane.sent_next();
+        assert_eq!(lane.burst(), 0, "the next one waits for the answer");
+        lane.acks.deliver_next();
+        assert_eq!(lane.burst(), 1);
     }
 
     #[test]

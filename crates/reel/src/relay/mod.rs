@@ -206,7 +206,9 @@ impl Relay {
     fn handle_control(&mut self, control: Control) {
         match control {
             Control::Join(lane) => {
-                self.lanes.insert(lane.lease.partition, Lane::new(lane));
+                let partition = lane.lease.partition;
+                let lane = Lane::new(lane, self.lanes.get(&partition));
+                self.lanes.insert(partition, lane);
             }
             Control::Leave { partition, token, drain, done } => {
                 self.leave(partition, token, drain, done);
@@ -413,6 +415,9 @@ impl Relay {
 fn stall(lane: &mut Lane, fault: &PublishFault, events: &mpsc::UnboundedSender<LaneEvent>) {
     let (partition, token) = (lane.lease.partition, lane.lease.token);
     if lane.stall() {
+        if fault.is_too_large() {
+            lane.send_less();
+        }
         tracing::warn!(
             event.code = "lane.publish_failed", %partition, fault = %fault,
             "publishing failed; the lane is recovered"

@@ -61,6 +61,14 @@ pub(crate) enum PublishFault {
     Refused(KafkaError),
 }
 
+impl PublishFault {
+    /// Whether the broker refused a batch because of its size.
+    pub(crate) fn is_too_large(&self) -> bool {
+        let Self::Refused(error) = self else { return false };
+        error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
+    }
+}
+
 /// Why a record was not handed to the producer.
 #[derive(Debug)]
 pub(crate) enum SendError {
@@ -235,6 +243,13 @@ impl Acks {
 
     pub(crate) fn get(&self) -> Acked {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Takes a good answer to the next record.
+    #[cfg(test)]
+    pub(super) fn deliver_next(&self) {
+        let Acked { next_sequence, last_offset, .. } = self.get();
+        self.delivered(next_sequence, Ok(last_offset + 1));
     }
 
     /// Takes the answer to a record. Its offset must follow that of the record before, at first

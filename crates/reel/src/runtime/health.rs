@@ -36,12 +36,16 @@ pub(super) fn router(health: Health) -> Router {
         .with_state(health)
 }
 
-/// 200 if commands are admitted, otherwise 503. The body has the reason, and the state of this
-/// replica's lanes.
+/// Why a replica is not ready that admits commands: others serve them without the detour by its
+/// database.
+const CUT_OFF: &str = "kafka answers other replicas and not this one";
+
+/// 200 if commands are admitted and this replica is not worse off than others, otherwise 503. The
+/// body has the reason, and the state of this replica's lanes.
 async fn ready(State(health): State<Health>) -> Response {
     let Health { admission, status: replica } = health;
-    let closed = admission.closed();
     let lanes = replica.lanes.borrow().clone();
+    let closed = admission.closed().or_else(|| lanes.cut_off.then(|| CUT_OFF.to_owned()));
     let backlog = *replica.backlog.borrow();
     let count = |wanted: fn(&LaneState) -> bool| {
         lanes.states.values().filter(|state| wanted(state)).count()
@@ -70,6 +74,7 @@ async fn ready(State(health): State<Health>) -> Response {
             "waiting": lanes.waiting,
             "stopped": stopped,
         },
+        "warnings": *replica.warnings.borrow(),
         "held_inputs": *replica.blocked_inputs.borrow(),
         "projections": *replica.projections.borrow(),
         "backlog": { "events": backlog.events, "oldest_seconds": backlog.oldest.as_secs_f64() },

@@ -5,6 +5,7 @@ mod health;
 mod program;
 mod serve;
 mod settings;
+mod topics;
 mod wiring;
 
 pub use crate::database::ConnectionPool;

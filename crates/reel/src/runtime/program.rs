@@ -98,7 +98,9 @@ pub fn main<A: App>() -> ExitCode {
             log_as(LogFormat::Human);
             report(runtime.block_on(create_topics::<A>(&kafka, &topics)))
         }
-        Command::Health(settings) => match runtime.block_on(health::ask(settings.http_address)) {
+        Command::Health(settings) => match runtime
+            .block_on(health::ask(settings.health_address.unwrap_or(settings.http_address)))
+        {
             Ok(said) => {
                 println!("{said}");
                 ExitCode::SUCCESS
@@ -140,13 +142,15 @@ async fn create_topics<A: App>(
 ) -> Result<(), ServeError> {
     let admin = Topics::new(kafka.kafka(<A::Service as Service>::NAME)?)
         .map_err(|error| bad_property(&error))?;
-    admin
-        .create_journal(
-            <<A::Service as Service>::Event as Event>::TOPIC,
-            topics.partitions,
-            topics.replication,
-        )
-        .await?;
+    let topic = <<A::Service as Service>::Event as Event>::TOPIC;
+    let wanted = topics.partitions;
+    let found = admin.create_journal(topic, wanted, topics.replication).await?;
+    if found != wanted {
+        eprintln!(
+            "warning: topic {topic} exists with {found} partitions, not {wanted}, and is left as \
+             it is: a service uses as many as its database was made for"
+        );
+    }
     Ok(())
 }
 

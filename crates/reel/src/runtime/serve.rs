@@ -12,25 +12,27 @@ use rdkafka::error::KafkaError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::health::{self, Health};
 use super::program::{bad_property, bad_url, migrate};
 use super::settings::RunSettings;
+use super::topics::{PartitionsInUse, Waiting};
 use super::wiring::{self, ReplicaParts, Running};
 use super::{App, ConfigError, HttpContext};
 use crate::admission::{Admission, Commands};
 use crate::database::Database;
 use crate::failpoints;
-use crate::kafka::{InputConsumer, KafkaConfig, RangeReader, ReadError, TopicError};
-use crate::model::{Partitions, Service};
+use crate::kafka::{InputConsumer, RangeReader, TopicError};
+use crate::model::Service;
 use crate::relay::Publisher;
 use crate::replica::{Replica, inputs_of, topic_of};
 use crate::status;
-use crate::tables::{cursors, positions};
 use reel_http::{self as http, Access, ConnectionLimits, Problem, TimeLimits};
 
+/// Most connections at a time to the address that answers health checks only.
+const HEALTH_CONNECTIONS: usize = 64;
 /// Longest time for HTTP requests to end once the process stops.
 const HTTP_WITHIN: Duration = Duration::from_secs(5);
 /// Longest time that the handover of all lanes may take when the process stops.
@@ -62,8 +64,8 @@ pub enum ServeError {
     Http(#[from] std::io::Error),
     /// The topics of the deployment have different numbers of partitions.
     #[error(
-        "{topic} has {found} partitions and {own} has {expected}: all topics of a deployment have \
-         the same count"
+        "{topic} has {found} partitions and {own} has {expected}: all topics of a new deployment \
+         have the same count"
     )]
     Partitions {
         /// The topic of an input.
@@ -74,6 +76,30 @@ pub enum ServeError {
         own: String,
         /// Its number of partitions.
         expected: i32,
+    },
+    /// A topic has fewer partitions than the database has lanes.
+    #[error(
+        "{topic} has {found} partitions, and the database was made for {expected}: a deployment's \
+         count of partitions cannot change"
+    )]
+    FewerPartitions {
+        /// The topic.
+        topic: String,
+        /// Its number of partitions.
+        found: i32,
+        /// The number of lanes in the database.
+        expected: i32,
+    },
+    /// The service's own topic is no journal.
+    #[error(
+        "topic {topic} forgets what it was given ({settings}), and nothing could be rebuilt from \
+         it: set it to cleanup.policy=delete,retention.ms=-1,retention.bytes=-1 with kafka-configs"
+    )]
+    Forgets {
+        /// The topic.
+        topic: String,
+        /// The settings by which it forgets, as `name=value`, comma-separated.
+        settings: String,
     },
     /// The supervisor of the lanes stopped.
     #[error("{0}")]
@@ -128,8 +154,11 @@ pub async fn serve<A: App>(
     failpoints::reached(failpoints::START_MIGRATED);
 
     let reader = RangeReader::new(kafka.clone());
-    let partitions = wait_for_topics::<A::Service>(&reader, &database, &admission, &stop).await?;
-    let Some(partitions) = partitions else { return Ok(()) };
+    let waiting =
+        Waiting { reader: &reader, database: &database, admission: &admission, stop: &stop };
+    let Some(topics) = waiting.for_topics::<A::Service>().await? else { return Ok(()) };
+    let PartitionsInUse { partitions, warnings } = topics;
+    authors.warnings.send_replace(warnings);
     let replica = Arc::new(Replica::<A::Service> {
         instance: settings.instance_id.clone(),
         partitions,
@@ -159,7 +188,7 @@ async fn serve_http<A: App>(
     context: HttpContext<A::Service>,
     health: Health,
     stop: &CancellationToken,
-) -> Result<JoinHandle<()>, ServeError> {
+) -> Result<JoinSet<()>, ServeError> {
     let name = <A::Service as Service>::NAME;
     let access = settings.access.access()?;
     if matches!(access, Access::Open) {
@@ -185,13 +214,20 @@ async fn serve_http<A: App>(
     let (address, instance) = (listener.local_addr()?, &settings.instance_id);
     tracing::info!(event.code = "http.serving", %address, instance, "{name} serves HTTP");
     let limits = ConnectionLimits::of(settings.http_connections);
-    Ok(tokio::spawn(http::serve(listener, router, health, limits, stop.clone())))
+    let mut servers = JoinSet::new();
+    servers.spawn(http::serve(listener, router, health.clone(), limits, stop.clone()));
+    if let Some(address) = settings.http.health_address {
+        let listener = TcpListener::bind(address).await?;
+        let limits = ConnectionLimits::of(HEALTH_CONNECTIONS);
+        servers.spawn(http::serve(listener, health.clone(), health, limits, stop.clone()));
+    }
+    Ok(servers)
 }
 
 /// Waits until the process is asked to stop or a part ends, and then stops the parts in order.
 async fn run_until_stopped(
     running: Running,
-    mut http: JoinHandle<()>,
+    mut http: JoinSet<()>,
     stop: &CancellationToken,
 ) -> Result<(), ServeError> {
     let Running { mut step, mut supervisor, stop_lanes, mut background, mut projectors } = running;
@@ -200,14 +236,14 @@ async fn run_until_stopped(
         () = stop.cancelled() => Ok(()),
         ended = &mut supervisor => part_ended(ended, ServeError::Lanes),
         ended = &mut step => part_ended(ended, ServeError::Step),
-        ended = &mut http => Err(ended_early(ended.map(|()| "HTTP server"))),
+        Some(ended) = http.join_next() => Err(ended_early(ended.map(|()| "HTTP server"))),
         Some(ended) = background.join_next() => Err(ended_early(ended)),
         Some(ended) = projectors.join_next() => Err(ended_early(ended)),
     };
 
     // HTTP stops first, while the step still runs: accepted commands are committed and answered.
     stop.cancel();
-    if !http.is_finished() && tokio::time::timeout(HTTP_WITHIN, http).await.is_err() {
+    if tokio::time::timeout(HTTP_WITHIN, all_ended(&mut http)).await.is_err() {
         tracing::warn!(event.code = "http.slow_stop", "some HTTP requests did not end in time");
     }
     ended?;
@@ -225,6 +261,10 @@ async fn run_until_stopped(
             Ok(())
         }
     }
+}
+
+async fn all_ended(servers: &mut JoinSet<()>) {
+    while servers.join_next().await.is_some() {}
 }
 
 /// A part has ended that must run as long as the process: the process ends and says so, because
@@ -281,96 +321,14 @@ async fn migrate_when_it_answers<A: App>(
     Ok(())
 }
 
-/// Waits until all topics exist, and checks that they have the same number of partitions. Returns
-/// `None` if the process is asked to stop.
-async fn wait_for_topics<S: Service>(
-    reader: &RangeReader,
-    database: &Database,
-    admission: &Admission,
-    stop: &CancellationToken,
-) -> Result<Option<Partitions>, ServeError> {
-    let config: &KafkaConfig = reader.config();
-    let own = topic_of::<S>(config);
-    let mut topics = vec![own.clone()];
-    topics.extend(inputs_of::<S>(config));
-
-    let mut counts: Vec<(Arc<str>, i32)> = Vec::new();
-    let mut reported = String::new();
-    for topic in topics {
-        loop {
-            if stop.is_cancelled() {
-                return Ok(None);
-            }
-            let reason = match reader.partition_count(&topic).await {
-                Ok(Some(count)) => {
-                    counts.push((topic.clone(), count));
-                    break;
-                }
-                Ok(None) => missing_topic(database, &topic, topic == own).await,
-                Err(error @ ReadError::Kafka(_)) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    format!("waiting for kafka: {error}: {}", cause.unwrap_or_default())
-                }
-                Err(error) => format!("waiting for kafka: {error}"),
-            };
-
-            if reported != reason {
-                tracing::warn!(event.code = "service.waiting", "{reason}");
-                admission.close_because(reason.clone());
-                reported = reason;
-            }
-
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(RETRY) => {}
-            }
-        }
-    }
-
-    let expected = counts.first().map_or(0, |(_, count)| *count);
-    match counts.iter().find(|(_, count)| *count != expected) {
-        Some((topic, found)) => Err(ServeError::Partitions {
-            topic: topic.to_string(),
-            found: *found,
-            own: own.to_string(),
-            expected,
-        }),
-        None => Ok(Partitions::new(expected)),
-    }
-}
-
-/// What a missing topic means. If the database knows that the topic was read or, for the own topic,
-/// written before, it was deleted; otherwise, or if the database is unreachable, it does not exist
-/// yet.
-async fn missing_topic(database: &Database, topic: &str, own: bool) -> String {
-    let known = async {
-        let mut connection = database.connect().await?;
-        let read = positions::any_read(&mut connection, topic).await?;
-        Ok::<_, sqlx::Error>(read || (own && cursors::any_opened(&mut connection).await?))
-    };
-    if known.await.unwrap_or(false) {
-        format!(
-            "topic {topic} is gone, but was read or written before: nothing runs until it is back \
-             as it was"
-        )
-    } else {
-        format!(
-            "waiting for topic {topic}, which does not exist yet: its service creates it by \
-             `topics`"
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::pending;
 
-    use tokio::task::JoinSet;
-
     use super::*;
 
     /// Parts that run on until they are told to stop.
-    fn running() -> (Running, JoinHandle<()>, CancellationToken) {
+    fn running() -> (Running, JoinSet<()>, CancellationToken) {
         let (stop, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
         let (stopped, lanes_stopped) = (stop.clone(), stop_lanes.clone());
         let running = Running {
@@ -383,7 +341,9 @@ mod tests {
             background: JoinSet::new(),
             projectors: JoinSet::new(),
         };
-        (running, tokio::spawn(async move { stopped.cancelled().await }), stop)
+        let mut http = JoinSet::new();
+        http.spawn(async move { stopped.cancelled().await });
+        (running, http, stop)
     }
 
     #[tokio::test]
@@ -396,7 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_that_ends_or_panics_ends_the_process() {
-        let ended = async |change: fn(&mut Running, &mut JoinHandle<()>)| {
+        let ended = async |change: fn(&mut Running, &mut JoinSet<()>)| {
             let (mut running, mut http, stop) = running();
             change(&mut running, &mut http);
             let ended = run_until_stopped(running, http, &stop).await;
@@ -409,7 +369,7 @@ mod tests {
         assert!(relay.await.contains("a bug"));
         let projector = ended(|running, _| drop(running.projectors.spawn(async { "projector" })));
         assert_eq!(projector.await, "the projector has ended");
-        let http = ended(|_, http| *http = tokio::spawn(async {}));
+        let http = ended(|_, http| drop(http.spawn(async {})));
         assert_eq!(http.await, "the HTTP server has ended");
     }
 }

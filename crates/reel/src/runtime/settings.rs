@@ -92,6 +92,10 @@ pub struct HttpSettings {
     /// Address for HTTP; port 0 takes a free one, which is logged
     #[arg(long, env = "HTTP_ADDRESS", default_value_t = HTTP_ADDRESS)]
     pub http_address: SocketAddr,
+    /// A further address that answers health checks only, which load on the other one cannot
+    /// starve; by default there is none
+    #[arg(long, env = "HEALTH_ADDRESS")]
+    pub health_address: Option<SocketAddr>,
 }
 
 /// Which requests are admitted.
@@ -241,7 +245,7 @@ impl RunSettings {
         Self {
             database: DatabaseSettings { database_url, database_url_file: None },
             kafka: KafkaSettings::new(brokers, ""),
-            http: HttpSettings { http_address: HTTP_ADDRESS },
+            http: HttpSettings { http_address: HTTP_ADDRESS, health_address: None },
             access: AccessSettings { token_key_file: None, token_audience: None, auth: Auth::On },
             instance_id: hostname(),
             lease: LEASE,

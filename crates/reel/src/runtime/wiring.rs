@@ -25,7 +25,7 @@ use crate::admission::{Admission, QueuedCommand};
 use crate::database::CommitDurability;
 use crate::kafka::{InputConsumer, Polled};
 use crate::lane::LaneEvent;
-use crate::lanes::{LaneSupervisor, SupervisorInbox, SupervisorStopped};
+use crate::lanes::{Heartbeat, LaneSupervisor, SupervisorInbox, SupervisorStopped};
 use crate::model::{Partition, Service};
 use crate::notify::{self, Notifier};
 use crate::projection::{Projection, Projector};
@@ -83,6 +83,9 @@ pub(super) fn start<S: Service<State: Stored>>(
     background.spawn(notifying.map(|()| "notifier"));
     background.spawn(listening.map(|()| "listener for notifications"));
 
+    let (heartbeat, beating) = Heartbeat::new(replica.reader.clone(), replica.topic.clone());
+    background.spawn(beating.map(|()| "heartbeat"));
+
     let mut projectors = JoinSet::new();
     for projection in projections {
         let owned = status.lanes.clone();
@@ -110,8 +113,15 @@ pub(super) fn start<S: Service<State: Stored>>(
     let step = tokio::spawn(step.run(StepInbox { controls: step_controls, records, commands }));
 
     let stop_lanes = CancellationToken::new();
-    let supervisor =
-        LaneSupervisor::new(replica, settings.lease, admission, authors.lanes, step_control, relay);
+    let supervisor = LaneSupervisor::new(
+        replica,
+        settings.lease,
+        admission,
+        authors.lanes,
+        step_control,
+        relay,
+        heartbeat,
+    );
     let inbox = SupervisorInbox { events: event_inbox, lanes_freed };
     let supervisor = tokio::spawn(supervisor.run(inbox, stop_lanes.clone()));
     Ok(Running { step, supervisor, stop_lanes, background, projectors })

@@ -15,7 +15,7 @@ use crate::admission::{Admission, CommandError, QueuedCommand};
 use crate::database::{CommitDurability, PinnedConnection};
 use crate::failpoints;
 use crate::kafka::{InputConsumer, Polled};
-use crate::lane::{LaneEvent, OpenLane};
+use crate::lane::{LaneEvent, Lease, OpenLane};
 use crate::model::{Partition, Service};
 use crate::notify::Notifier;
 use crate::pauses::Pauses;
@@ -246,7 +246,12 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     fn accept(&mut self, polled: Polled) {
         match polled {
             Polled::Broken => drop(self.outputs.events.send(LaneEvent::InputsBroken)),
-            Polled::Records(records) => self.lanes.accept(records),
+            Polled::Records(records) => {
+                for (Lease { partition, token, .. }, reason) in self.lanes.accept(records) {
+                    let lost = LaneEvent::RecordsLost { partition, token, reason };
+                    let _ = self.outputs.events.send(lost);
+                }
+            }
         }
     }
 

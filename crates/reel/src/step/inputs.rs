@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::work::WorkItem;
 use crate::kafka::Assignment;
+use crate::kafka::continuity::epoch_missed;
 use crate::lane::{Lease, OpenInput, OpenLane};
 use crate::log::{InputCursor, Position, Record, Verdict};
 use crate::model::{Message, Partition, Partitions, Service};
@@ -137,16 +138,19 @@ impl<S: Service> LaneInputs<S> {
     }
 
     /// Classifies a record by the consumer's rule (law 3) and queues the item that it leads to.
+    ///
+    /// # Errors
+    /// If it proves that records are lost, with the reason: the lane must not go on.
     pub(super) fn accept(
         &mut self,
         record: Record,
         partitions: Partitions,
         handled: &HandledTypes,
-    ) {
-        let Some(input) = self.inputs.get_mut(&record.topic) else { return };
+    ) -> Result<(), String> {
+        let Some(input) = self.inputs.get_mut(&record.topic) else { return Ok(()) };
 
         // No verdict: the record was delivered before.
-        let Some(verdict) = input.cursor.read(&record) else { return };
+        let Some(verdict) = input.cursor.read(&record) else { return Ok(()) };
 
         // While the input is blocked on a gap, `after` is the position that the database has
         // already. A dead letter still moves it there, because only the move carries the fence.
@@ -160,7 +164,9 @@ impl<S: Service> LaneInputs<S> {
                 self.skip(record.topic, record.partition, after);
             }
             Verdict::Opened | Verdict::Duplicate | Verdict::Stale | Verdict::Gap { .. } => {}
+            Verdict::EpochMissed { epoch } => return Err(epoch_missed(&record, epoch)),
         }
+        Ok(())
     }
 
     /// Queues an event whose turn it is. Its sequence is used up whatever becomes of it.
@@ -364,7 +370,7 @@ mod tests {
         let mut lane = opened(2);
         lane.begin_catch_up(Instant::now());
         for sequence in 0..3 {
-            lane.accept(record(sequence), partitions, &handled);
+            lane.accept(record(sequence), partitions, &handled).expect("nothing is lost");
         }
         assert!(!lane.has_caught_up(limit), "two records are queued that were there");
 

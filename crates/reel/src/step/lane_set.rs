@@ -80,22 +80,29 @@ impl<S: Service> LaneSet<S> {
     }
 
     /// Queues records for their lanes. A record is dropped if it was read for another assignment,
-    /// or if its lane has overflowed: either way somebody reads it again.
-    pub(super) fn accept(&mut self, records: Vec<Delivered>) {
+    /// or if its lane has overflowed: either way somebody reads it again. Takes the lanes out of
+    /// the loop in which a record proves that others are lost, and returns them with the reasons.
+    pub(super) fn accept(&mut self, records: Vec<Delivered>) -> Vec<(Lease, String)> {
+        let mut broken = Vec::new();
         for Delivered { assignment, record } in records {
             let lane = self.lanes.get_mut(&record.partition);
             let lane =
                 lane.filter(|lane| lane.assignment == assignment && lane.flow().is_assigned());
             let Some(lane) = lane else { continue };
-            lane.accept(record, self.partitions, &self.handled);
+            let partition = record.partition;
+            if let Err(reason) = lane.accept(record, self.partitions, &self.handled) {
+                broken.extend(self.remove(partition).map(|lease| (lease, reason)));
+                continue;
+            }
 
             // Too many wait for a locked row. From the next record on they are dropped here, and
             // read again once the queue is empty.
             lane.update_flow();
             if !lane.flow().is_assigned() {
-                self.consumer.unassign(lane.lease.partition);
+                self.consumer.unassign(partition);
             }
         }
+        broken
     }
 
     /// Fills the batch up to `limit` items from the lanes that have something to do. With `flush`,

@@ -18,7 +18,7 @@ pub(super) async fn create(
 }
 
 /// The number of partitions that the database was created for; 0 before the first start.
-pub(super) async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
+pub(crate) async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar("select count(*) from reel.heads").fetch_one(connection).await
 }
 

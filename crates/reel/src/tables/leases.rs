@@ -27,8 +27,8 @@ pub(crate) struct Member {
 pub(crate) struct View {
     pub(crate) database_epoch: DatabaseEpoch,
     pub(crate) owners: Vec<LaneOwner>,
-    /// The instances that live, in order.
-    pub(crate) live: Vec<String>,
+    /// The instances that live, in order, this one among them.
+    pub(crate) live: Vec<LiveReplica>,
     /// Whether every lane was opened for this database epoch.
     pub(crate) all_open: bool,
     /// Which of the tokens asked for still hold.
@@ -43,6 +43,14 @@ pub(crate) struct LaneOwner {
     pub(crate) owner: Option<String>,
 }
 
+/// A replica that lives, as the table of replicas shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveReplica {
+    pub(crate) instance: String,
+    /// For how long Kafka has not answered it; none if it does not say, as an older binary.
+    pub(crate) kafka_silent_for: Option<Duration>,
+}
+
 /// What became of a renewal.
 #[derive(Debug)]
 pub(crate) enum Renewed {
@@ -54,15 +62,18 @@ pub(crate) enum Renewed {
 
 /// Keeps the newer of two incarnations that live.
 const RENEW_MEMBER: &str = "
-insert into reel.replicas as r (instance_id, incarnation, lease_until)
-values ($1, $2, clock_timestamp() + $3)
+insert into reel.replicas as r (instance_id, incarnation, lease_until, kafka_heard_at)
+values ($1, $2, clock_timestamp() + $3, clock_timestamp() - $4)
 on conflict (instance_id) do update
 set incarnation = case
         when r.incarnation > excluded.incarnation and r.lease_until > clock_timestamp()
         then r.incarnation else excluded.incarnation end,
     lease_until = case
         when r.incarnation > excluded.incarnation and r.lease_until > clock_timestamp()
-        then r.lease_until else excluded.lease_until end
+        then r.lease_until else excluded.lease_until end,
+    kafka_heard_at = case
+        when r.incarnation > excluded.incarnation and r.lease_until > clock_timestamp()
+        then r.kafka_heard_at else excluded.kafka_heard_at end
 returning incarnation";
 
 /// Creates the rows that are missing.
@@ -77,17 +88,20 @@ pub(super) async fn create(
 }
 
 impl Member {
-    /// Renews this member's lease and those of its lanes, and looks at the others.
+    /// Renews this member's lease and those of its lanes, says for how long Kafka has not answered
+    /// it, and looks at the others.
     pub(crate) async fn renew(
         &self,
         connection: &mut PgConnection,
         tokens: &[Uuid],
+        kafka_silent_for: Duration,
     ) -> sqlx::Result<Renewed> {
         let database_epoch = epoch::current(connection).await?;
         let incarnation: Uuid = sqlx::query_scalar(RENEW_MEMBER)
             .bind(&self.instance)
             .bind(self.incarnation)
-            .bind(self.interval())
+            .bind(interval(self.lease))
+            .bind(interval(kafka_silent_for))
             .fetch_one(&mut *connection)
             .await?;
         if incarnation != self.incarnation {
@@ -109,7 +123,11 @@ impl Member {
     ) -> sqlx::Result<Vec<Uuid>> {
         let renew = "update reel.lanes set lease_until = clock_timestamp() + $2
             where token = any($1) and run = reel.run() returning token";
-        sqlx::query_scalar(renew).bind(tokens).bind(self.interval()).fetch_all(connection).await
+        sqlx::query_scalar(renew)
+            .bind(tokens)
+            .bind(interval(self.lease))
+            .fetch_all(connection)
+            .await
     }
 
     /// Acquires a lane whose lease is free: sets a new token on its lease, cursor and positions in
@@ -133,7 +151,7 @@ impl Member {
         .bind(lease.token)
         .bind(lease.database_epoch.as_str())
         .bind(&self.instance)
-        .bind(self.interval())
+        .bind(interval(self.lease))
         .execute(&mut *transaction)
         .await?;
         if acquired.rows_affected() == 0 {
@@ -155,11 +173,11 @@ impl Member {
             .await?;
         Ok(())
     }
+}
 
-    fn interval(&self) -> PgInterval {
-        let microseconds = i64::try_from(self.lease.as_micros()).unwrap_or(i64::MAX);
-        PgInterval { months: 0, days: 0, microseconds }
-    }
+fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
 }
 
 /// Gives a lane back, so that others need not wait for its lease to run out.
@@ -183,8 +201,17 @@ async fn owners(connection: &mut PgConnection) -> sqlx::Result<Vec<LaneOwner>> {
     Ok(owners.map(|(lane, owner)| LaneOwner { partition: Partition(lane), owner }).collect())
 }
 
-async fn live(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    let live = "select instance_id from reel.replicas
-        where lease_until > clock_timestamp() order by 1";
-    sqlx::query_scalar(live).fetch_all(connection).await
+async fn live(connection: &mut PgConnection) -> sqlx::Result<Vec<LiveReplica>> {
+    let live: Vec<(String, Option<f64>)> = sqlx::query_as(
+        "select instance_id, extract(epoch from clock_timestamp() - kafka_heard_at)::float8
+         from reel.replicas where lease_until > clock_timestamp() order by 1",
+    )
+    .fetch_all(connection)
+    .await?;
+    let replica = |(instance, seconds): (String, Option<f64>)| {
+        // Negative if the clock went back.
+        let silent_for = seconds.map(|s| Duration::try_from_secs_f64(s).unwrap_or_default());
+        LiveReplica { instance, kafka_silent_for: silent_for }
+    };
+    Ok(live.into_iter().map(replica).collect())
 }

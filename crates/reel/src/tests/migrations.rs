@@ -58,7 +58,7 @@ async fn a_database_of_an_earlier_release_is_adopted_and_keeps_its_rows() {
 
     for _ in 0..2 {
         migrations::run(&mut connection, &now()).await.expect("this release");
-        assert_eq!(count(&mut connection, "select count(*) from reel.migrations").await, 2);
+        assert_eq!(count(&mut connection, "select count(*) from reel.migrations").await, 3);
         assert_eq!(count(&mut connection, "select next_seq from reel.heads").await, 7);
         assert_eq!(count(&mut connection, "select count(*) from accounts").await, 1);
         assert_eq!(count(&mut connection, "select count(*) from entries").await, 0);
@@ -108,5 +108,5 @@ async fn replicas_that_migrate_an_earlier_database_at_once_adopt_it_once() {
 
     let (a, b) = tokio::join!(migrate(), migrate());
     a.and(b).expect("both migrate");
-    assert_eq!(count(&mut connection, "select count(*) from reel.migrations").await, 2);
+    assert_eq!(count(&mut connection, "select count(*) from reel.migrations").await, 3);
 }

@@ -327,6 +327,30 @@ async fn a_message_that_cannot_be_stored_does_not_disturb_its_neighbours() {
     assert!(matches!(refused, Err(CommandError::Failed(_))), "{refused:?}");
 }
 
+/// As after a rollback, when a newer binary has written what this one does not know.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_fails_only_the_messages_that_need_it() {
+    let mut running = Running::start("unreadable").await;
+    running.join_lanes().await;
+    running
+        .fixture
+        .execute(
+            "alter table accounts alter column balance drop not null;
+             insert into accounts values ('newer', null)",
+        )
+        .await;
+
+    running.deliver(&[("a", "x", 1), ("b", "newer", 2), ("c", "x", 4)]).await;
+    running.consumed(3).await;
+    assert_eq!(running.fixture.count("select balance from accounts where account = 'x'").await, 5);
+    let parked = "select count(*) from reel.parked where key = 'b'";
+    assert_eq!(running.fixture.count(parked).await, 1);
+
+    let refused = running.ask(credit("d", "newer", 1)).await;
+    assert!(matches!(refused, Err(CommandError::Failed(_))), "{refused:?}");
+    running.ask(credit("e", "x", 8)).await.expect("others go on");
+}
+
 #[tokio::test]
 async fn an_event_larger_than_the_limit_is_refused() {
     let running = Running::start("large").await;

@@ -29,7 +29,9 @@ pub(super) fn accepted<'a>(
         match &verdict {
             Verdict::Apply => accepted.push(record),
             Verdict::Duplicate => findings.add(Kind::Duplicate, at(&place, record)),
-            Verdict::Stale => findings.add(Kind::Stale, at(&place, record)),
+            Verdict::Stale | Verdict::EpochMissed { .. } => {
+                findings.add(Kind::Stale, at(&place, record))
+            }
             Verdict::Malformed(reason) => {
                 findings.add(Kind::Foreign, format!("{}: {reason}", at(&place, record)));
             }

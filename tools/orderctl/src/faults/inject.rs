@@ -53,6 +53,14 @@ impl Run {
                 self.stage.network(*service, *server, change).await;
                 Ok(())
             }
+            Fault::Forget { service, server } => {
+                let change = async |proxy: &Proxy| {
+                    self.begin_fault(fault, Some(*service), None).await;
+                    proxy.forget();
+                };
+                self.stage.network(*service, *server, change).await;
+                Ok(())
+            }
             Fault::Foreign { service, foreign, hold } => {
                 self.foreign(fault, *service, *foreign, *hold).await
             }

@@ -34,6 +34,8 @@ pub(super) enum Fault {
     KillServer { server: Server, down: Duration },
     /// The connection of one service to a server is disturbed for `hold`.
     Network { service: Service, server: Server, network: Network, hold: Duration },
+    /// The connections of one service to a server are forgotten: they are silent for good.
+    Forget { service: Service, server: Server },
     /// A stranger's transaction is open in a service's database for `hold`.
     Foreign { service: Service, foreign: Foreign, hold: Duration },
     /// The last records of a service's topic are produced again.
@@ -89,6 +91,9 @@ fn a_minute(minute: usize, rng: &mut Rng) -> Vec<Fault> {
             });
         }
     }
+
+    let server = if rng.bool() { Server::Kafka } else { Server::Postgres };
+    faults.push(Fault::Forget { service: any(rng), server });
 
     for (foreign, longest) in [(Foreign::Locks, 4_000), (Foreign::StaysOpen, 20_000)] {
         faults.push(Fault::Foreign {
@@ -151,6 +156,8 @@ impl Fault {
                 Network::BlackHole => "connection to postgres black-holed",
                 _ => "connection to postgres delayed",
             },
+            Self::Forget { server: Server::Kafka, .. } => "connections to kafka forgotten",
+            Self::Forget { server: Server::Postgres, .. } => "connections to postgres forgotten",
             Self::Foreign { foreign: Foreign::Locks, .. } => "foreign transaction with locks",
             Self::Foreign { foreign: Foreign::StaysOpen, .. } => "foreign transaction left open",
             Self::Repeat { .. } => "records produced again",

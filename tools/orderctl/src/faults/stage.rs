@@ -54,11 +54,6 @@ impl Stage {
             KafkaServer::start_behind(folder.join("kafka"), &behind),
             PostgresServer::start(folder.join("postgres"), &[("max_wal_size", "256MB")])
         )?;
-        let mut to_postgres = Vec::new();
-        for _ in Service::all() {
-            to_postgres.push(Proxy::to(postgres.port()).await?);
-        }
-
         let log = std::env::var("RUST_LOG")
             .unwrap_or_else(|_| "info,reel=debug,librdkafka=off".to_owned());
         let options = SystemOptions {
@@ -70,16 +65,15 @@ impl Stage {
             ..SystemOptions::new(kafka.bootstrap(), postgres.url(), "faults-")
         };
         let urls = PerService::new(|service| options.database_url(service));
-        let direct = format!(":{}/", postgres.port());
         let system = System::create(options).await?;
         system.keep(); // its servers end with this process, and its databases with them
 
-        let mut members = Vec::new();
-        for ((service, url), (kafka, postgres)) in
-            urls.iter().zip(to_kafka.iter().zip(&to_postgres))
-        {
+        let (mut members, mut to_postgres) = (Vec::new(), Vec::new());
+        for ((service, url), kafka) in urls.iter().zip(&to_kafka) {
+            let (proxy, url) = Proxy::to_url(url).await?;
+            to_postgres.push(proxy);
             let environment = vec![
-                ("DATABASE_URL", url.replace(&direct, &format!(":{}/", postgres.port()))),
+                ("DATABASE_URL", url),
                 ("KAFKA_BROKERS", format!("127.0.0.1:{}", kafka.proxy().port())),
             ];
             for nth in 1..=REPLICAS {

@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 
 use crate::database::answered;
 use crate::kafka::ReadError;
-use crate::kafka::continuity::{self, ContinuityError};
+use crate::kafka::continuity::{self, ContinuityError, epoch_missed};
 use crate::lane::{Lease, OpenInput, OpenLane};
 use crate::log::{Position, Record, Verdict};
 use crate::model::Service;
@@ -128,6 +128,9 @@ async fn read_own_topic<S: Service<State: Stored>>(
                 event.code = "topic.foreign_record", %partition, offset = record.offset, reason,
                 "somebody else wrote to our topic"
             ),
+            Verdict::EpochMissed { epoch } => {
+                return Err(RecoveryError::Stopped(epoch_missed(&record, epoch)));
+            }
             Verdict::Opened | Verdict::Duplicate | Verdict::Stale | Verdict::Gap { .. } => {}
         }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use devstack::Port;
 use futures_util::future::try_join_all;
 use orderctl::system::{Service, SystemOptions};
 use reqwest::StatusCode;
@@ -153,5 +154,38 @@ async fn a_client_that_disconnects_while_waiting_frees_its_place() -> Result<()>
     })
     .await?;
 
+    Ok(())
+}
+
+/// Connections that say nothing, or half a head, take every place that a replica has for clients,
+/// and those in which it answers health checks besides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_connections_do_not_keep_the_health_address_from_answering() -> Result<()> {
+    let mut shop = Shop::prepared(|_| {}).await?;
+    let port = Port::reserve(None)?;
+    let address = format!("127.0.0.1:{}", port.number());
+    let environment = [("HEALTH_ADDRESS", address.as_str()), ("HTTP_CONNECTIONS", "8")];
+    let mut order = shop.system.start_with(Service::ORDER, "order-1", &environment).await?;
+    order.wait_ready().await?;
+    shop.replicas.push(order);
+
+    let host = shop.replica("order-1").url().trim_start_matches("http://").to_owned();
+    let half = format!("GET /orders HTTP/1.1\r\nhost: here\r\nx: {}", "x".repeat(10_000));
+    let hostile = (0..200).map(async |nth| {
+        let mut stream = TcpStream::connect(&host).await?;
+        if nth % 2 == 0 {
+            stream.write_all(half.as_bytes()).await?;
+        }
+        anyhow::Ok(stream)
+    });
+    let held = try_join_all(hostile).await?;
+
+    for path in ["live", "ready"] {
+        let answer = reqwest::get(format!("http://{address}/health/{path}")).await?;
+        ensure!(answer.status() == StatusCode::OK, "{path}: {answer:?}");
+    }
+    let elsewhere = reqwest::get(format!("http://{address}/products")).await?;
+    ensure!(elsewhere.status() == StatusCode::NOT_FOUND, "it answers nothing else: {elsewhere:?}");
+    drop(held);
     Ok(())
 }

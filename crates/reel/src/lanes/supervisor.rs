@@ -529,13 +529,14 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     fn report_database_error(&self, error: &sqlx::Error) {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
 
-        // No such table, schema or function.
-        let missing = matches!(code.as_deref(), Some("42P01" | "3F000" | "42883"));
+        // No such table, schema, function or column.
+        let missing = matches!(code.as_deref(), Some("42P01" | "3F000" | "42883" | "42703"));
         if self.admission.closed().is_none() || self.database_epoch.is_none() {
             if missing {
                 tracing::error!(
                     event.code = "database.not_migrated",
-                    "the database has no tables yet: run `{} migrate`, or start with --migrate",
+                    "the database lacks tables of this release: run `{} migrate`, or start with \
+                     --migrate",
                     S::NAME
                 );
             } else {
@@ -547,7 +548,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         }
 
         self.admission.suspend(if missing {
-            "its database has no tables yet"
+            "its database lacks tables of this release"
         } else {
             "the database does not answer"
         });

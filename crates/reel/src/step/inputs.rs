@@ -383,6 +383,36 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_record_gets_its_dead_letter_although_the_input_is_blocked() {
+        let partitions = Partitions::new(1).expect("a count");
+        let handled = HandledTypes::new();
+        let mut lane = opened(0);
+        let foreign = Record { envelope: Ok(Envelope::default()), ..record(2) };
+        for read in [record(1), foreign] {
+            lane.accept(read, partitions, &handled).expect("nothing is lost");
+        }
+        assert_eq!(lane.blocked().count(), 1, "0 is missing");
+
+        let mut batch = Vec::new();
+        lane.take(2, &mut batch);
+        let [WorkItem::Malformed { after, .. }] = &batch[..] else {
+            panic!("only its dead letter")
+        };
+        assert_eq!(after.next_offset, 0, "the position stays before the gap");
+    }
+
+    #[test]
+    fn a_record_of_an_epoch_that_was_never_opened_is_reported_and_not_queued() {
+        let partitions = Partitions::new(1).expect("a count");
+        let mut lane = opened(0);
+        let later = Envelope { epoch: Some(4), ..record(0).envelope.expect("parsed") };
+        let later = Record { offset: 7, envelope: Ok(later), ..record(0) };
+        let reason = lane.accept(later, partitions, &HandledTypes::new()).expect_err("loss");
+        assert!(reason.contains("epoch 4 at offset 7"), "{reason}");
+        assert_eq!(lane.len(), 0);
+    }
+
+    #[test]
     fn deadlines_wait_no_longer_than_the_limit() {
         let limit = Duration::from_mins(5);
         let mut lane = opened(2);

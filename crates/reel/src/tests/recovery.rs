@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::till::{Credited, Fixture, TillEvent};
 use crate::database::WriteBatch;
 use crate::kafka::Record;
-use crate::kafka::continuity::ContinuityError;
+use crate::kafka::continuity::{self, ContinuityError};
 use crate::lane::{Lease, OpenLane};
 use crate::lanes::{RecoveryError, recover};
 use crate::log::{Position, Verdict};
@@ -251,6 +251,28 @@ async fn an_own_topic_that_lost_its_end_stops_the_lane_even_if_it_has_grown_agai
         panic!("must stop")
     };
     assert!(reason.contains("does not hold our event 1"), "{reason}");
+}
+
+/// A reader had read beyond what the topic kept, and the topic was written on since.
+#[tokio::test]
+async fn an_input_that_regrew_past_its_reader_is_not_read_on() {
+    let (fixture, before) = opened("regrew").await;
+    send(&fixture, before.epoch, &[outbox_event(&fixture, 0, 0, None)]).await;
+    let (_, since) = open_lane(&fixture).await;
+    let since = since.expect("opens");
+    send(&fixture, since.epoch, &[outbox_event(&fixture, 1, 1, None)]).await;
+
+    let check = async |epoch: i64, next_sequence: i64| {
+        let next_offset = since.epoch + 2;
+        let position = Position { next_offset, next_sequence, epoch, opened_id: None };
+        let (reader, topic) = (&fixture.replica.reader, &fixture.replica.topic);
+        continuity::check_input(reader, topic, LANE, &position).await
+    };
+    check(since.epoch, 2).await.expect("what this reader has read");
+    for (epoch, next_sequence) in [(before.epoch, 3), (since.epoch, 1)] {
+        let lost = check(epoch, next_sequence).await.expect_err("another record is there");
+        assert!(lost.to_string().contains("its end was lost"), "{lost}");
+    }
 }
 
 #[tokio::test]

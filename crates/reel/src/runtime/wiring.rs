@@ -9,6 +9,7 @@
 //! | producer (a thread) | relay | acks |
 //! | step, relay | supervisor | [`LaneEvent`]: a lane was lost, needs recovery, … |
 //! | other replicas (NOTIFY) | relay, supervisor | new rows; lanes that were freed |
+//! | heartbeat | supervisor | when Kafka last answered |
 //! | supervisor, step, relay, projectors | health, admission, projectors | [`status`] channels |
 
 use std::sync::Arc;

@@ -30,7 +30,7 @@ pub(super) fn accepted<'a>(
             Verdict::Apply => accepted.push(record),
             Verdict::Duplicate => findings.add(Kind::Duplicate, at(&place, record)),
             Verdict::Stale | Verdict::EpochMissed { .. } => {
-                findings.add(Kind::Stale, at(&place, record))
+                findings.add(Kind::Stale, at(&place, record));
             }
             Verdict::Malformed(reason) => {
                 findings.add(Kind::Foreign, format!("{}: {reason}", at(&place, record)));

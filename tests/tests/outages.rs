@@ -301,8 +301,7 @@ async fn a_lane_waits_and_reports_why_while_the_broker_refuses_its_records() -> 
 /// The topic's `max.message.bytes` limits the batches that a producer makes, and not only each
 /// event in them.
 #[tokio::test]
-async fn events_that_fit_one_by_one_are_published_although_all_together_are_too_large() -> Result<()>
-{
+async fn events_that_fit_only_one_by_one_are_published_all_the_same() -> Result<()> {
     let kafka = KafkaServer::temporary().await?;
     let stack = Stack::shared().await?;
     let mut shop = Shop::alone_on(kafka.bootstrap(), stack.postgres(), |_| {}).await?;

@@ -20,6 +20,13 @@ pub(crate) enum DatabaseErrorKind {
     Broken,
 }
 
+/// Whether an error means that the database lacks a table, schema, function or column: it is not
+/// migrated to this release yet.
+pub(crate) fn is_not_migrated(error: &Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    matches!(code.as_deref(), Some("42P01" | "3F000" | "42883" | "42703"))
+}
+
 impl DatabaseErrorKind {
     /// Classifies an error by its SQLSTATE (PostgreSQL documentation, appendix A).
     pub(crate) fn classify(error: &Error) -> Self {

@@ -14,7 +14,7 @@ mod write_batch;
 use std::time::Duration;
 
 pub(crate) use epoch::DatabaseEpoch;
-pub(crate) use error_kind::DatabaseErrorKind;
+pub(crate) use error_kind::{DatabaseErrorKind, is_not_migrated};
 pub use pool::ConnectionPool;
 pub use session::Database;
 pub(crate) use session::{CommitDurability, PinnedConnection};

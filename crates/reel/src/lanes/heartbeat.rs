@@ -9,6 +9,7 @@ use crate::kafka::RangeReader;
 
 /// Pause between two requests.
 const EVERY: Duration = Duration::from_secs(2);
+
 /// When Kafka last answered this replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Heartbeat {

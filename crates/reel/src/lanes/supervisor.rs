@@ -23,7 +23,7 @@ use super::held::{HeldLane, HeldLanes};
 use super::rebalance::{Holdings, is_cut_off, rebalance};
 use super::recovery::RecoveryError;
 use crate::admission::Admission;
-use crate::database::{ANSWER_WITHIN, DatabaseEpoch, answered};
+use crate::database::{ANSWER_WITHIN, DatabaseEpoch, answered, is_not_migrated};
 use crate::lane::{LaneEvent, LaneState, Lease, OpenLane};
 use crate::model::{Partition, Service};
 use crate::notify;
@@ -527,10 +527,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     /// Reports that the database cannot be asked (each time until it was asked once, then once an
     /// outage), and suspends admission: what is in progress goes on under its own fences.
     fn report_database_error(&self, error: &sqlx::Error) {
-        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-
-        // No such table, schema, function or column.
-        let missing = matches!(code.as_deref(), Some("42P01" | "3F000" | "42883" | "42703"));
+        let missing = is_not_migrated(error);
         if self.admission.closed().is_none() || self.database_epoch.is_none() {
             if missing {
                 tracing::error!(

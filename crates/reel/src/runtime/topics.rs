@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServeError;
 use crate::admission::Admission;
-use crate::database::{Database, answered};
+use crate::database::{Database, answered, is_not_migrated};
 use crate::kafka::{RangeReader, ReadError, Topics};
 use crate::model::{Partitions, Service};
 use crate::replica::{inputs_of, topic_of};
@@ -15,8 +15,6 @@ use crate::tables::{cursors, heads, positions};
 
 /// Pause before the next attempt to reach a server.
 const RETRY: Duration = Duration::from_millis(500);
-/// No such table or schema: the database is not migrated yet.
-const NOT_MIGRATED: [&str; 2] = ["42P01", "3F000"];
 
 /// What a service waits with at its start, before it has lanes.
 pub(super) struct Waiting<'a> {
@@ -163,11 +161,6 @@ impl Waiting<'_> {
             Err(error) => Err(format!("waiting for the database: {error}")),
         }
     }
-}
-
-fn is_not_migrated(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| NOT_MIGRATED.contains(&code.as_ref()))
 }
 
 /// The partitions in use, given how many each topic has, the own one first. Once the database has

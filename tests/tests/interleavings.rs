@@ -3,7 +3,7 @@
 //!
 //! The three services' own functions run on complete states. Events of one key in one topic keep
 //! their order, as in Kafka; all others interleave freely. In between, customers order, cancel and
-//! retry, and deadlines fire. Services also lose their databases, rebuild them from their topics,
+//! retry, deadlines fire, and messages arrive after them. Services also lose their databases, rebuild them from their topics,
 //! and then read inputs again that had no effect. Proptest chooses the schedule and shrinks it.
 
 use std::collections::BTreeMap;
@@ -65,10 +65,13 @@ impl<S: Service> Node<S> {
     }
 
     /// Handles the next message of an inbox, and then again, which must have no effect.
-    fn deliver(&mut self, key: &(Key, &'static str)) -> Option<S::Event> {
+    fn deliver(&mut self, key: &(Key, &'static str), arrival: Arrival) -> Option<S::Event> {
         let inbox = self.inboxes.get_mut(key).expect("an inbox");
         let message = &inbox.messages[inbox.next];
-        let react = |state: &S::State| S::react(state, message, Timestamp::default());
+        let react = |state: &S::State| match arrival {
+            Arrival::InTime => S::react(state, message, Timestamp::default()),
+            Arrival::Expired => S::react_expired(state, message, Timestamp::default()),
+        };
         let event = react(&self.state).unwrap_or_else(|impossible| {
             panic!("{} reports an impossible input: {impossible}", S::NAME)
         });
@@ -141,11 +144,18 @@ enum Command {
     Inventory(InventoryCommand),
 }
 
+/// Whether a message arrives before the deadline of its saga, by the clock of the service.
+#[derive(Clone, Copy)]
+enum Arrival {
+    InTime,
+    Expired,
+}
+
 enum Action {
     Command(usize),
     Order((Key, &'static str)),
-    Payment((Key, &'static str)),
-    Inventory((Key, &'static str)),
+    Payment((Key, &'static str), Arrival),
+    Inventory((Key, &'static str), Arrival),
     Deadline((Key, &'static str)),
     Rebuild(usize),
 }
@@ -189,14 +199,15 @@ impl World {
     fn actions(&self) -> (Vec<Action>, Vec<Action>) {
         let must = (0..self.commands.len()).map(Action::Command);
         let must = must.chain(self.order.waiting().cloned().map(Action::Order));
-        let must = must.chain(self.payment.waiting().cloned().map(Action::Payment));
-        let must = must.chain(self.inventory.waiting().cloned().map(Action::Inventory));
-        let may = self
-            .deadlines
-            .keys()
-            .cloned()
-            .map(Action::Deadline)
-            .chain((1..=3).map(Action::Rebuild));
+        let payment = |arrival| move |key| Action::Payment(key, arrival);
+        let inventory = |arrival| move |key| Action::Inventory(key, arrival);
+        let must = must.chain(self.payment.waiting().cloned().map(payment(Arrival::InTime)));
+        let must = must.chain(self.inventory.waiting().cloned().map(inventory(Arrival::InTime)));
+
+        let may = self.deadlines.keys().cloned().map(Action::Deadline);
+        let may = may.chain(self.payment.waiting().cloned().map(payment(Arrival::Expired)));
+        let may = may.chain(self.inventory.waiting().cloned().map(inventory(Arrival::Expired)));
+        let may = may.chain((1..=3).map(Action::Rebuild));
         (must.collect(), may.collect())
     }
 
@@ -208,17 +219,17 @@ impl World {
                 Command::Inventory(command) => drop(self.inventory.decide(&command)),
             },
             Action::Order(key) => {
-                let event = self.order.deliver(&key);
+                let event = self.order.deliver(&key, Arrival::InTime);
                 self.publish_order(event);
             }
-            Action::Payment(key) => {
-                if let Some(event) = self.payment.deliver(&key) {
+            Action::Payment(key, arrival) => {
+                if let Some(event) = self.payment.deliver(&key, arrival) {
                     self.order.offer(&event);
                     self.inventory.offer(&event);
                 }
             }
-            Action::Inventory(key) => {
-                if let Some(event) = self.inventory.deliver(&key) {
+            Action::Inventory(key, arrival) => {
+                if let Some(event) = self.inventory.deliver(&key, arrival) {
                     self.order.offer(&event);
                     self.payment.offer(&event);
                 }

@@ -57,6 +57,8 @@ symbols! {
         OutOfStock = "out_of_stock",
         /// The order's cancellation was read before its payment.
         OrderCancelled = "order_cancelled",
+        /// The order's deadline had passed.
+        TooLate = "too_late",
     }
 }
 
@@ -64,7 +66,10 @@ reel_core::events! {
     /// What the inventory service publishes.
     pub enum InventoryEvent on "inventory" {
         InventoryUpdated: ["../../../schemas/inventory/InventoryUpdated.v1.avsc"],
-        InventoryFailed: ["../../../schemas/inventory/InventoryFailed.v1.avsc"],
+        InventoryFailed: [
+            "../../../schemas/inventory/InventoryFailed.v1.avsc",
+            "../../../schemas/inventory/InventoryFailed.v2.avsc",
+        ],
         InventoryRestored: ["../../../schemas/inventory/InventoryRestored.v1.avsc"],
         StockReceived: ["../../../schemas/inventory/StockReceived.v1.avsc"],
     }

@@ -68,6 +68,8 @@ symbols! {
         InsufficientFunds = "insufficient_funds",
         /// The account is in another currency.
         WrongCurrency = "wrong_currency",
+        /// The order's deadline had passed.
+        TooLate = "too_late",
     }
 }
 
@@ -75,7 +77,10 @@ reel_core::events! {
     /// What the payment service publishes.
     pub enum PaymentEvent on "payments" {
         PaymentCompleted: ["../../../schemas/payment/PaymentCompleted.v1.avsc"],
-        PaymentFailed: ["../../../schemas/payment/PaymentFailed.v1.avsc"],
+        PaymentFailed: [
+            "../../../schemas/payment/PaymentFailed.v1.avsc",
+            "../../../schemas/payment/PaymentFailed.v2.avsc",
+        ],
         PaymentRefunded: ["../../../schemas/payment/PaymentRefunded.v1.avsc"],
         AccountCredited: ["../../../schemas/payment/AccountCredited.v1.avsc"],
     }

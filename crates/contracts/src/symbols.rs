@@ -1,7 +1,9 @@
 //! Reasons: closed lists of symbols. An older reader sees `unknown` in place of a symbol that was
-//! added later.
+//! added later, in events and in rows. A row that has a reason is never changed again, so the symbol
+//! stays as it was written.
 
-/// Declares an Avro enum whose symbols are also its values in databases and in HTTP responses.
+/// Declares an Avro enum whose symbols are also its values in databases and in HTTP responses. It has
+/// a variant `Unknown`.
 macro_rules! symbols {
     (
         $(#[$meta:meta])*
@@ -30,22 +32,20 @@ macro_rules! symbols {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $symbol),+ }
             }
+
+            /// The reason of this symbol; `Unknown` if a later version has stored it.
+            #[must_use]
+            pub fn from_symbol(symbol: &str) -> Self {
+                match symbol {
+                    $($symbol => Self::$variant,)+
+                    _ => Self::Unknown,
+                }
+            }
         }
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = $crate::Invalid;
-
-            fn from_str(text: &str) -> Result<Self, $crate::Invalid> {
-                match text {
-                    $($symbol => Ok(Self::$variant),)+
-                    _ => Err($crate::Invalid(concat!("not a symbol of ", stringify!($name)))),
-                }
             }
         }
     };

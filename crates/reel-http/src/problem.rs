@@ -1,11 +1,14 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-/// Seconds after which a client may try again.
-const RETRY_AFTER_SECONDS: &str = "1";
+/// Time after which a client may try again, if nothing else is known, and the longest one.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// An error response. Its `type`, `/problems/<name>`, is stable: clients may rely on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +20,8 @@ pub struct Problem {
     members: Map<String, Value>,
     /// The value of `WWW-Authenticate` (RFC 6750, 3).
     challenge: Option<String>,
+    /// The value of `Retry-After` (RFC 9110, 10.2.3).
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -27,7 +32,16 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, name, title, detail: detail.into(), members: Map::new(), challenge: None }
+        let (challenge, retry_after) = (None, None);
+        Self {
+            status,
+            name,
+            title,
+            detail: detail.into(),
+            members: Map::new(),
+            challenge,
+            retry_after,
+        }
     }
 
     /// A field of the request is not valid: 400, with the field.
@@ -92,6 +106,14 @@ impl Problem {
     /// The service cannot handle the request now: 503 with `Retry-After`.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again later", detail)
+            .retry_after(RETRY_AFTER)
+    }
+
+    /// Tells the client to try again after this time, in whole seconds from 1 to 60.
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time.clamp(RETRY_AFTER, LONGEST_RETRY_AFTER));
+        self
     }
 
     /// Something failed that is not the client's fault: 500. The cause is in the log, not in the
@@ -135,10 +157,9 @@ impl IntoResponse for Problem {
         )
             .into_response();
 
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        if let Some(time) = self.retry_after {
+            let seconds = HeaderValue::from(time.as_secs());
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
 
         if let Some(challenge) =

@@ -20,6 +20,7 @@ const TOOLKIT: &[(&str, &str)] = &[
     ("0001_tables.sql", include_str!("../migrations/0001_tables.sql")),
     ("0002_run_in_plpgsql.sql", include_str!("../migrations/0002_run_in_plpgsql.sql")),
     ("0003_kafka_heard_at.sql", include_str!("../migrations/0003_kafka_heard_at.sql")),
+    ("0004_deadlines_set_at.sql", include_str!("../migrations/0004_deadlines_set_at.sql")),
 ];
 
 /// Embeds a service's migrations: files named `0002_what_it_does.sql`, as paths from the file that
@@ -74,7 +75,8 @@ pub(crate) async fn run(
     service(of_service).run(connection).await
 }
 
-fn toolkit() -> Migrator {
+/// The toolkit's own migrations.
+pub(crate) fn toolkit() -> Migrator {
     let mut toolkit = embedded(TOOLKIT);
     toolkit.create_schema(SCHEMA);
     toolkit.dangerous_set_table_name(VERSIONS);

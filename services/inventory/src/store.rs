@@ -1,5 +1,6 @@
 //! How reservations, stock and receipts are stored in Postgres.
 
+use contracts::inventory::InventoryFailure;
 use contracts::{Line, OrderId, ReceiptId, Sku};
 use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
 use reel::runtime::ConnectionPool;
@@ -39,7 +40,7 @@ impl Row<OrderId> for Reservation {
     fn read(row: &PgRow) -> sqlx::Result<(OrderId, Self)> {
         let lines = || Ok::<_, sqlx::Error>(row.try_get::<Json<Vec<Line>>, _>("lines")?.0);
         let reservation = match row.try_get::<Option<&str>, _>("reason")? {
-            Some(reason) => Self::Failed { reason: reason.parse().map_err(corrupt)? },
+            Some(reason) => Self::Failed { reason: InventoryFailure::from_symbol(reason) },
             None if row.try_get::<&str, _>("status")? == "restored" => {
                 Self::Restored { lines: lines()? }
             }

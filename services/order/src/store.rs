@@ -1,5 +1,6 @@
 //! How orders are stored in Postgres.
 
+use contracts::orders::CancelReason;
 use contracts::{Money, OrderId};
 use reel::model::Timestamp;
 use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
@@ -69,7 +70,7 @@ impl Row<OrderId> for Order {
             request_hash: text("request_hash")?.parse().map_err(corrupt)?,
             status: match row.try_get::<Option<&str>, _>("reason")? {
                 Some(reason) => Status::Cancelled {
-                    reason: reason.parse().map_err(corrupt)?,
+                    reason: CancelReason::from_symbol(reason),
                     detail: row.try_get("detail")?,
                 },
                 None if text("status")? == Status::Confirmed.name() => Status::Confirmed,

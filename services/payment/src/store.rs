@@ -1,5 +1,6 @@
 //! How payments, accounts and deposits are stored in Postgres.
 
+use contracts::payments::PaymentFailure;
 use contracts::{CustomerId, DepositId, Money, OrderId};
 use reel::rows::{ArrayParams, Row, Stored, StoredRows, Table};
 use reel::runtime::ConnectionPool;
@@ -42,7 +43,7 @@ impl Row<OrderId> for Payment {
 
     fn read(row: &PgRow) -> sqlx::Result<(OrderId, Self)> {
         let status = match row.try_get::<Option<&str>, _>("reason")? {
-            Some(reason) => Status::Failed(reason.parse().map_err(corrupt)?),
+            Some(reason) => Status::Failed(PaymentFailure::from_symbol(reason)),
             None if row.try_get::<&str, _>("status")? == Status::Refunded.name() => {
                 Status::Refunded
             }

@@ -51,6 +51,18 @@ impl<S: Service> Deadlines<S> {
         self.0.extend(other.0);
         self
     }
+
+    /// The earliest deadline of a saga after an event with these changes, if `before` was the
+    /// earliest before it. One that is cleared ends what was to be done in time.
+    #[must_use]
+    pub fn earliest(&self, before: Option<Timestamp>) -> Option<Timestamp> {
+        self.0.iter().fold(before, |earliest, change| match change {
+            DeadlineChange::Set { due_at, .. } => {
+                Some(earliest.map_or(*due_at, |earliest| earliest.min(*due_at)))
+            }
+            DeadlineChange::Clear { .. } => None,
+        })
+    }
 }
 
 impl<S: Service> IntoIterator for Deadlines<S> {

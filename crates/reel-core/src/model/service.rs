@@ -14,12 +14,19 @@ use super::{Deadlines, Event, Message, Timestamp, WorkingSet};
 /// | [`react`](Service::react) | reacts to an event of another service | state, event, time |
 /// | [`evolve`](Service::evolve) | folds an own event into the state | state, event |
 ///
-/// All three are pure (law 5), and a decision yields at most one event. If the same message is
+/// [`react_expired`](Service::react_expired) may take the place of `react` once the saga's deadline
+/// has passed.
+///
+/// All are pure (law 5), and a decision yields at most one event. If the same message is
 /// decided again after that event was folded, it yields nothing (law 7).
 pub trait Service: Sized + Debug + Send + Sync + 'static {
     /// The name of the service: its consumer group, the source of its events and the reader of its
     /// positions.
     const NAME: &'static str;
+    /// Whether commands get 503 while more sagas are open than can end in time, by the rate at which
+    /// sagas end. A saga is open while it has a deadline. Set it if sagas end as fast as services
+    /// work; not if they wait for people, or if a deadline is a timer that is meant to fire.
+    const SHEDS_LOAD: bool = false;
     /// The rows that decisions read and events change.
     type State: WorkingSet;
     /// The commands of the service. Those of deadlines are stored as JSON.
@@ -58,6 +65,22 @@ pub trait Service: Sized + Debug + Send + Sync + 'static {
         input: &Self::Input,
         now: Timestamp,
     ) -> Result<Option<Self::Event>, Impossible>;
+
+    /// Reacts to an event of a saga whose deadline has passed
+    /// ([`Causality::expires_at`](crate::wire::Causality::expires_at), by this service's database):
+    /// the service that set the deadline undoes the saga, or has done so. A service that does not
+    /// begin what would be undone keeps its time, when there is too little, for sagas that can still
+    /// end well; it says so by the event with which it refuses. By default as [`react`](Self::react).
+    ///
+    /// # Errors
+    /// As [`react`](Self::react).
+    fn react_expired(
+        state: &Self::State,
+        input: &Self::Input,
+        now: Timestamp,
+    ) -> Result<Option<Self::Event>, Impossible> {
+        Self::react(state, input, now)
+    }
 
     /// Folds an own event into the state. In rows that several sagas share, it may only add signed
     /// amounts (law 6).

@@ -27,6 +27,7 @@ pub struct Outcome<S: Service> {
 
 enum Question<S: Service> {
     Input(S::Input),
+    Expired(S::Input),
     Command(S::Command),
 }
 
@@ -61,6 +62,12 @@ impl<S: Service> Given<S> {
         self.ask(Question::Input(input.into()))
     }
 
+    /// An event of another service arrives after its saga's deadline.
+    #[must_use]
+    pub fn when_expired(self, input: impl Into<S::Input>) -> Outcome<S> {
+        self.ask(Question::Expired(input.into()))
+    }
+
     /// The service gets a command.
     #[must_use]
     pub fn asked(self, command: S::Command) -> Outcome<S> {
@@ -73,12 +80,14 @@ impl<S: Service> Given<S> {
     }
 
     fn ask(self, asked: Question<S>) -> Outcome<S> {
+        let reacted = |reaction| match reaction {
+            Ok(Some(event)) => Decision::Event(event),
+            Ok(None) => Decision::Nothing,
+            Err(impossible) => Decision::Impossible(impossible),
+        };
         let decided = match &asked {
-            Question::Input(input) => match S::react(&self.state, input, self.now) {
-                Ok(Some(event)) => Decision::Event(event),
-                Ok(None) => Decision::Nothing,
-                Err(impossible) => Decision::Impossible(impossible),
-            },
+            Question::Input(input) => reacted(S::react(&self.state, input, self.now)),
+            Question::Expired(input) => reacted(S::react_expired(&self.state, input, self.now)),
             Question::Command(command) => match S::decide(&self.state, command, self.now) {
                 Ok(Some(event)) => Decision::Event(event),
                 Ok(None) => Decision::Nothing,
@@ -178,7 +187,7 @@ where
         }
         match &self.asked {
             Question::Command(command) => S::answer(&self.given.state, command),
-            Question::Input(_) => panic!("only a command is answered"),
+            Question::Input(_) | Question::Expired(_) => panic!("only a command is answered"),
         }
     }
 }

@@ -40,6 +40,10 @@ pub struct Causality {
     /// `traceparent`, in the format of W3C Trace Context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// `ce_expirytime`: the earliest deadline of the saga that was set and not cleared when the
+    /// event was recorded. What is done for the saga after it will be undone.
+    #[serde(rename = "expirytime", default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Where a record is: `topic/partition/epoch/sequence/offset`.
@@ -115,7 +119,7 @@ impl Envelope {
             header("ce_decided", &decided.to_string());
         }
 
-        let Causality { causation, cause, traceparent } = &self.causality;
+        let Causality { causation, cause, traceparent, expires_at } = &self.causality;
         if let Some(causation) = causation {
             header("ce_causationid", causation.hyphenated().encode_lower(&mut buffer));
         }
@@ -124,6 +128,9 @@ impl Envelope {
         }
         if let Some(traceparent) = traceparent {
             header("traceparent", traceparent);
+        }
+        if let Some(time) = expires_at {
+            header("ce_expirytime", &time.to_string());
         }
     }
 
@@ -140,10 +147,7 @@ impl Envelope {
             match name {
                 "ce_id" => id = Some(parse("ce_id", value)?),
                 "ce_type" => event_type = Some(parse::<String>("ce_type", value)?),
-                "ce_time" => {
-                    let time = parse::<chrono::DateTime<chrono::Utc>>("ce_time", value)?;
-                    envelope.recorded_at = Some(Timestamp::from(time));
-                }
+                "ce_time" => envelope.recorded_at = Some(parse_time("ce_time", value)?),
                 "ce_sequence" => envelope.sequence = Some(parse("ce_sequence", value)?),
                 "ce_generation" => envelope.epoch = Some(parse("ce_generation", value)?),
                 "ce_decided" => envelope.decided = Some(parse("ce_decided", value)?),
@@ -153,6 +157,9 @@ impl Envelope {
                 "ce_cause" => envelope.causality.cause = Some(parse("ce_cause", value)?),
                 "traceparent" => {
                     envelope.causality.traceparent = Some(parse("traceparent", value)?);
+                }
+                "ce_expirytime" => {
+                    envelope.causality.expires_at = Some(parse_time("ce_expirytime", value)?);
                 }
                 _ => {}
             }
@@ -169,6 +176,10 @@ fn parse<T: FromStr>(name: &'static str, value: Option<&[u8]>) -> Result<T, Malf
     let unreadable =
         || Malformed::Unreadable { name, text: String::from_utf8_lossy(bytes).into_owned() };
     str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(unreadable)
+}
+
+fn parse_time(name: &'static str, value: Option<&[u8]>) -> Result<Timestamp, Malformed> {
+    parse::<chrono::DateTime<chrono::Utc>>(name, value).map(Timestamp::from)
 }
 
 impl Display for RecordRef {
@@ -243,6 +254,7 @@ mod tests {
                 causation: Some(Uuid::from_u128(6)),
                 cause: Some("orders/7/0/41/43".parse().expect("a record's place")),
                 traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+                expires_at: Some(Timestamp::from_micros(1_700_000_900_123_456)),
             },
         }
     }

@@ -35,6 +35,16 @@ pub enum CommandError<R: std::error::Error> {
     /// A limit is reached: try again later.
     #[error("the service is busy: {0}")]
     Busy(String),
+    /// More sagas are open than can end in time: try again after `retry_after`.
+    #[error("{open} sagas are open, which need {} s to end", needed.as_secs())]
+    Overloaded {
+        /// The sagas that are open.
+        open: u64,
+        /// Time that they need to end.
+        needed: Duration,
+        /// Time after which there is room for more.
+        retry_after: Duration,
+    },
     /// No answer came in time. It may be done by then: sent again under the same identity, it is
     /// not done twice.
     #[error(
@@ -102,6 +112,9 @@ impl<R: std::error::Error + Into<Problem>> From<CommandError<R>> for Problem {
             CommandError::Rejected(rejection) => rejection.into(),
             CommandError::Closed(_) | CommandError::Busy(_) | CommandError::TimedOut(_) => {
                 Self::unavailable(error.to_string())
+            }
+            CommandError::Overloaded { retry_after, .. } => {
+                Self::unavailable(error.to_string()).retry_after(retry_after)
             }
             CommandError::TooLarge { .. } => Self::too_large(error.to_string()),
             CommandError::Failed(_) => Self::internal(),

@@ -1,13 +1,20 @@
 //! Admission: whether this replica may decide anything, and lets commands in.
 
 mod commands;
+mod load;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use commands::QueuedCommand;
 pub use commands::{CommandError, Commands};
+pub(crate) use load::{Load, Overload};
 
+use crate::database::ConnectionPool;
+use crate::model::Partitions;
 use crate::tables::cursors::Backlog;
 
 /// Decides who is let in. Cheap to clone; all clones share one state.
@@ -16,6 +23,9 @@ pub(crate) struct Admission {
     lanes: watch::Sender<LanesOpen>,
     backlog: watch::Receiver<Backlog>,
     backlog_limit: usize,
+    load: watch::Sender<Load>,
+    /// The commands that were let in since the load was measured.
+    let_in: Arc<AtomicU64>,
     stop: CancellationToken,
 }
 
@@ -39,7 +49,23 @@ impl Admission {
         stop: CancellationToken,
     ) -> Self {
         let (lanes, _) = watch::channel(LanesOpen::No("it is starting".into()));
-        Self { lanes, backlog, backlog_limit, stop }
+        let (load, _) = watch::channel(Load::default());
+        Self { lanes, backlog, backlog_limit, load, let_in: Arc::default(), stop }
+    }
+
+    /// Lets commands in by the load, which the returned task measures until the process stops.
+    pub(crate) fn by_load(
+        &self,
+        database: ConnectionPool,
+        partitions: Partitions,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (load, let_in) = (self.load.clone(), self.let_in.clone());
+        load::measure(database, partitions, load, let_in, self.stop.clone())
+    }
+
+    /// The load, if commands are let in by it.
+    pub(crate) fn load(&self) -> Load {
+        *self.load.borrow()
     }
 
     /// All lanes are open for the database's epoch.
@@ -95,7 +121,19 @@ impl Admission {
                 "{backlog} committed events wait to be published, more than {limit}"
             )));
         }
-        Ok(())
+
+        let Load { open, overload } = self.load();
+        match overload {
+            Some(overload) => Err(CommandError::Overloaded {
+                open,
+                needed: overload.needed,
+                retry_after: overload.needed.saturating_sub(overload.allowed),
+            }),
+            None => {
+                self.let_in.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 
     fn set(&self, lanes: LanesOpen) {

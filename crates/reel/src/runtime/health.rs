@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Overload};
 use crate::lane::LaneState;
 use crate::status::Status;
 
@@ -46,7 +46,7 @@ async fn ready(State(health): State<Health>) -> Response {
     let Health { admission, status: replica } = health;
     let lanes = replica.lanes.borrow().clone();
     let closed = admission.closed().or_else(|| lanes.cut_off.then(|| CUT_OFF.to_owned()));
-    let backlog = *replica.backlog.borrow();
+    let (backlog, load) = (*replica.backlog.borrow(), admission.load());
     let count = |wanted: fn(&LaneState) -> bool| {
         lanes.states.values().filter(|state| wanted(state)).count()
     };
@@ -77,6 +77,13 @@ async fn ready(State(health): State<Health>) -> Response {
         "warnings": *replica.warnings.borrow(),
         "held_inputs": *replica.blocked_inputs.borrow(),
         "projections": *replica.projections.borrow(),
+        "load": {
+            "open_sagas": load.open,
+            "overload": load.overload.map(|Overload { needed, allowed }| json!({
+                "needed_seconds": needed.as_secs_f64(),
+                "allowed_seconds": allowed.as_secs_f64(),
+            })),
+        },
         "backlog": { "events": backlog.events, "oldest_seconds": backlog.oldest.as_secs_f64() },
     });
     (status, Json(body)).into_response()

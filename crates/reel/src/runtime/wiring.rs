@@ -87,6 +87,11 @@ pub(super) fn start<S: Service<State: Stored>>(
     let (heartbeat, beating) = Heartbeat::new(replica.reader.clone(), replica.topic.clone());
     background.spawn(beating.map(|()| "heartbeat"));
 
+    if S::SHEDS_LOAD {
+        let measured = admission.by_load(replica.pool.clone(), replica.partitions);
+        background.spawn(measured.map(|()| "measure of the load"));
+    }
+
     let mut projectors = JoinSet::new();
     for projection in projections {
         let owned = status.lanes.clone();

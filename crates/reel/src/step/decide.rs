@@ -274,7 +274,8 @@ impl<S: Service> BatchOutcome<S> {
     }
 }
 
-/// Reacts to an input. The inner error is why it is parked, the outer one an undeclared key.
+/// Reacts to an input, in the manner of one that has expired if its saga's deadline has passed. The
+/// inner error is why it is parked, the outer one an undeclared key.
 fn react<S: Service>(
     state: &mut S::State,
     context: &BatchContext<'_>,
@@ -282,8 +283,10 @@ fn react<S: Service>(
     causality: Causality,
     input: &S::Input,
 ) -> Result<Result<Decision<S>, String>, String> {
+    let has_expired = causality.expires_at.is_some_and(|expires_at| context.now >= expires_at);
+    let react = if has_expired { S::react_expired } else { S::react };
     let decided = decide_one::<S, Infallible>(state, context, Some(key), causality, |state| {
-        S::react(state, input, context.now).map_err(|impossible| Refusal::Unfit(impossible.0))
+        react(state, input, context.now).map_err(|impossible| Refusal::Unfit(impossible.0))
     });
     match decided {
         Ok(Ok(decision)) => Ok(Ok(decision)),
@@ -368,16 +371,18 @@ fn decide_one<S: Service, R>(
             return Err(Refusal::TooLarge(bytes));
         }
 
+        let deadlines = S::deadlines(&event);
+        let expires_at = deadlines.earliest(causality.expires_at);
         let pending = PendingEvent {
             partition: context.partitions.of(key.as_bytes()),
             event_id: Uuid::now_v7(),
             key,
             event_type: name,
             payload,
-            causality,
+            causality: Causality { expires_at, ..causality },
         };
 
-        Ok(Some((pending, S::deadlines(&event))))
+        Ok(Some((pending, deadlines)))
     })
 }
 
@@ -386,7 +391,8 @@ fn too_large(bytes: usize, context: &BatchContext<'_>) -> String {
     format!("its event of {bytes} bytes is larger than the {limit} bytes that the topic takes")
 }
 
-/// The causality of an event that this input causes. A `traceparent` from another service is copied
+/// The causality of an event that this input causes. It expires when its cause does, unless it changes
+/// a deadline. A `traceparent` from another service is copied
 /// only if its size is the one that the headers allow for.
 fn causality(record: &Record) -> Causality {
     let envelope = record.envelope.as_ref().ok();
@@ -397,6 +403,7 @@ fn causality(record: &Record) -> Causality {
         causation: envelope.map(|envelope| envelope.id),
         cause: record.record_ref(),
         traceparent: traceparent.filter(is_valid),
+        expires_at: envelope.and_then(|envelope| envelope.causality.expires_at),
     }
 }
 

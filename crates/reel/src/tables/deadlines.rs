@@ -1,12 +1,14 @@
 //! `reel.deadlines`: set and cleared by the fold of events, due by the database's clock.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::database::{Placeholders, WriteBatch};
 use crate::from_row;
-use crate::model::{DeadlineChange, Deadlines, Partition, Service, Timestamp};
+use crate::model::{DeadlineChange, Deadlines, Partition, Partitions, Service, Timestamp};
 
 /// A deadline that is due.
 #[derive(Debug, Clone)]
@@ -18,6 +20,19 @@ pub(crate) struct Due {
 }
 
 from_row!(Due { partition: "partition", key: "key", name: "name", command: "command" });
+
+/// The sagas of a service that are open, which are those with a deadline.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenSagas {
+    /// Their number.
+    pub(crate) open: u64,
+    /// How many of those are left that were open at the count before.
+    pub(crate) left_of_before: u64,
+    /// When they were counted, by the database's clock.
+    pub(crate) counted_at: Timestamp,
+    /// Mean time from when a deadline was set until it is due; zero if there is none.
+    pub(crate) time_allowed: Duration,
+}
 
 /// What a batch changes: by key and name, the last change wins.
 #[derive(Debug, Default)]
@@ -34,6 +49,19 @@ enum Change {
 const DUE: &str = "
 select partition, key, name, command from reel.deadlines
 where partition = any($1) and due_at <= statement_timestamp() order by due_at limit $2";
+
+/// At most so many open sagas are counted.
+const COUNTED: i64 = 1_000_000;
+
+/// Leaves out what has been due for a minute: it does not become more by what is let in, and while
+/// a transaction is held open somewhere, the rows of all that have ended meanwhile lie there too.
+const COUNT_OPEN: &str = "
+select count(*), count(*) filter (where set_at <= $2), statement_timestamp(),
+    coalesce(extract(epoch from avg(due_at - set_at)), 0)::float8
+from (
+    select set_at, due_at from reel.deadlines
+    where partition = any($1) and due_at > statement_timestamp() - interval '1 minute' limit $3
+) as open";
 
 fn clear_sql(params: Placeholders) -> String {
     let gone = params.unnest(["text", "text"]);
@@ -121,6 +149,28 @@ pub(crate) async fn due(
     sqlx::query_as(DUE).bind(lanes).bind(limit).fetch_all(connection).await
 }
 
+/// Counts the open sagas of the service, and those that were open at the count `before`.
+pub(crate) async fn count_open(
+    connection: &mut PgConnection,
+    partitions: Partitions,
+    before: Option<Timestamp>,
+) -> sqlx::Result<OpenSagas> {
+    let lanes: Vec<i32> = (0..partitions.count()).collect();
+    let (open, left_of_before, counted_at, time_allowed): (i64, i64, DateTime<Utc>, f64) =
+        sqlx::query_as(COUNT_OPEN)
+            .bind(lanes)
+            .bind(before.map(Timestamp::to_utc))
+            .bind(COUNTED)
+            .fetch_one(connection)
+            .await?;
+    Ok(OpenSagas {
+        open: u64::try_from(open).unwrap_or(0),
+        left_of_before: u64::try_from(left_of_before).unwrap_or(0),
+        counted_at: counted_at.into(),
+        time_allowed: Duration::try_from_secs_f64(time_allowed).unwrap_or_default(),
+    })
+}
+
 /// Which of these deadlines are still there and due, read under the locks of the rows that they
 /// are about.
 pub(crate) async fn still_due(
@@ -142,9 +192,17 @@ pub(crate) async fn still_due(
 
 #[cfg(test)]
 mod tests {
-    use super::DUE;
+    use super::{COUNT_OPEN, DUE};
     use crate::tests::Fixture;
     use crate::tests::plan::plan;
+
+    #[tokio::test]
+    async fn open_sagas_are_counted_without_reading_what_ended_long_ago() {
+        let fixture = Fixture::closed("open").await;
+        let plan = plan(&fixture, COUNT_OPEN).await;
+        let condition = plan.lines().find(|line| line.contains("Index Cond")).unwrap_or_default();
+        assert!(condition.contains("due_at >"), "the index does not limit by time:\n{plan}");
+    }
 
     #[tokio::test]
     async fn due_deadlines_are_found_by_index_without_reading_the_others() {

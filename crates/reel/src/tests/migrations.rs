@@ -43,6 +43,11 @@ fn now() -> Migrator {
     Migrator::with_migrations(vec![file(2, "till", ACCOUNTS), file(4, "till", ENTRIES)])
 }
 
+/// The number of the toolkit's files.
+fn toolkit() -> i64 {
+    migrations::toolkit().iter().count().try_into().expect("few")
+}
+
 async fn count(connection: &mut PgConnection, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(connection).await.expect("count")
 }
@@ -58,7 +63,7 @@ async fn a_database_of_an_earlier_release_is_adopted_and_keeps_its_rows() {
 
     for _ in 0..2 {
         migrations::run(&mut connection, &now()).await.expect("this release");
-        assert_eq!(count(&mut connection, "select count(*) from reel.migrations").await, 3);
+        assert_eq!(count(&mut connection, "select count(*) from reel.migrations").await, toolkit());
         assert_eq!(count(&mut connection, "select next_seq from reel.heads").await, 7);
         assert_eq!(count(&mut connection, "select count(*) from accounts").await, 1);
         assert_eq!(count(&mut connection, "select count(*) from entries").await, 0);
@@ -108,5 +113,5 @@ async fn replicas_that_migrate_an_earlier_database_at_once_adopt_it_once() {
 
     let (a, b) = tokio::join!(migrate(), migrate());
     a.and(b).expect("both migrate");
-    assert_eq!(count(&mut connection, "select count(*) from reel.migrations").await, 3);
+    assert_eq!(count(&mut connection, "select count(*) from reel.migrations").await, toolkit());
 }

@@ -83,6 +83,14 @@ impl Service for InventoryService {
         Ok(reactions::react(state, input))
     }
 
+    fn react_expired(
+        state: &Inventory,
+        input: &InventoryInput,
+        _now: Timestamp,
+    ) -> Result<Option<InventoryEvent>, Impossible> {
+        Ok(reactions::react_expired(state, input))
+    }
+
     fn evolve(state: &mut Inventory, event: &InventoryEvent) {
         reservation::evolve(state, event);
         stock::evolve(state, event);

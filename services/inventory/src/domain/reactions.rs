@@ -3,6 +3,8 @@
 //! Their topics have no order relative to each other. If `OrderCancelled` comes first, the answer
 //! is `InventoryFailed` with the reason `order_cancelled`, and the `PaymentCompleted` that comes
 //! later takes no stock. Nothing is impossible here: the two may come in any order, or alone.
+//!
+//! Nothing is taken for an order whose deadline has passed, since it would only be restored.
 
 use contracts::inventory::{
     InventoryEvent, InventoryFailed, InventoryFailure, InventoryRestored, InventoryUpdated,
@@ -22,14 +24,9 @@ reel_core::inputs! {
 pub(super) fn react(state: &Inventory, input: &InventoryInput) -> Option<InventoryEvent> {
     match (input, state.reservations.get(&input.order_id())) {
         (InventoryInput::PaymentCompleted(e), None) => Some(take(e, &state.stock)),
-        (InventoryInput::OrderCancelled(e), None) => Some(
-            InventoryFailed {
-                order_id: e.order_id,
-                reason: InventoryFailure::OrderCancelled,
-                short: vec![],
-            }
-            .into(),
-        ),
+        (InventoryInput::OrderCancelled(e), None) => {
+            Some(fail(e.order_id, InventoryFailure::OrderCancelled))
+        }
         (InventoryInput::OrderCancelled(e), Some(Reservation::Taken { lines })) => {
             Some(InventoryRestored { order_id: e.order_id, lines: lines.clone() }.into())
         }
@@ -38,6 +35,16 @@ pub(super) fn react(state: &Inventory, input: &InventoryInput) -> Option<Invento
             Some(Reservation::Failed { .. } | Reservation::Restored { .. }),
         ) => None,
         (InventoryInput::PaymentCompleted(_), Some(_)) => None,
+    }
+}
+
+/// Takes no stock for an order whose deadline has passed.
+pub(super) fn react_expired(state: &Inventory, input: &InventoryInput) -> Option<InventoryEvent> {
+    match (input, state.reservations.get(&input.order_id())) {
+        (InventoryInput::PaymentCompleted(e), None) => {
+            Some(fail(e.order_id, InventoryFailure::TooLate))
+        }
+        _ => react(state, input),
     }
 }
 
@@ -50,6 +57,11 @@ fn take(payment: &PaymentCompleted, stock: &Rows<Sku, Stock>) -> InventoryEvent 
     } else {
         InventoryFailed { order_id, reason: InventoryFailure::OutOfStock, short }.into()
     }
+}
+
+/// No stock is taken, for a reason that is not the stock.
+fn fail(order_id: OrderId, reason: InventoryFailure) -> InventoryEvent {
+    InventoryFailed { order_id, reason, short: vec![] }.into()
 }
 
 fn shortage(line: &Line, stock: &Rows<Sku, Stock>) -> Option<Shortage> {

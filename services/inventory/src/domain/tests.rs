@@ -79,13 +79,12 @@ fn short<const N: usize>(short: [(&str, i64, i64); N]) -> InventoryEvent {
     InventoryFailed { order_id: order_id(), reason: InventoryFailure::OutOfStock, short }.into()
 }
 
+fn failed(reason: InventoryFailure) -> InventoryEvent {
+    InventoryFailed { order_id: order_id(), reason, short: vec![] }.into()
+}
+
 fn barred() -> InventoryEvent {
-    InventoryFailed {
-        order_id: order_id(),
-        reason: InventoryFailure::OrderCancelled,
-        short: vec![],
-    }
-    .into()
+    failed(InventoryFailure::OrderCancelled)
 }
 
 mod an_order_not_seen_yet {
@@ -107,6 +106,20 @@ mod an_order_not_seen_yet {
             .then(short([("A", 3, 2), ("C", 4, 0)]))
             .again()
             .then_nothing();
+    }
+
+    #[test]
+    fn gets_nothing_after_its_deadline() {
+        given([received("1", "A", 2)])
+            .when_expired(payment_completed([("A", 2)]))
+            .then(failed(InventoryFailure::TooLate))
+            .again()
+            .then_nothing();
+    }
+
+    #[test]
+    fn is_barred_when_it_is_cancelled_after_its_deadline() {
+        given([]).when_expired(order_cancelled()).then(barred()).again().then_nothing();
     }
 
     #[test]

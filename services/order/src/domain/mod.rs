@@ -28,6 +28,7 @@ reel_core::working_set!(Orders { orders });
 
 impl Service for OrderService {
     const NAME: &'static str = "order";
+    const SHEDS_LOAD: bool = true;
     type State = Orders;
     type Command = OrderCommand;
     type Answer = Option<Order>;

@@ -7,7 +7,7 @@
 use contracts::OrderId;
 use contracts::inventory::{InventoryFailed, InventoryFailure, InventoryUpdated};
 use contracts::orders::{CancelReason, OrderConfirmed, OrderEvent};
-use contracts::payments::PaymentFailed;
+use contracts::payments::{PaymentFailed, PaymentFailure};
 use reel_core::model::{Impossible, Message};
 
 use super::order::{Order, Status, cancelled};
@@ -24,7 +24,13 @@ pub(super) fn react(
     let Some(order) = order else { return Err(impossible(input, "was never created")) };
     match (&order.status, input) {
         (Status::Open, OrderInput::PaymentFailed(e)) => {
-            Ok(Some(cancelled(e.order_id, CancelReason::PaymentFailed, Some(e.reason.to_string()))))
+            Ok(Some(match e.reason {
+                // Payment read it after its deadline, which has not fired here yet.
+                PaymentFailure::TooLate => cancelled(e.order_id, CancelReason::Expired, None),
+                reason => {
+                    cancelled(e.order_id, CancelReason::PaymentFailed, Some(reason.to_string()))
+                }
+            }))
         }
         (Status::Open, OrderInput::InventoryUpdated(e)) => {
             Ok(Some(OrderConfirmed { order_id: e.order_id }.into()))
@@ -32,6 +38,9 @@ pub(super) fn react(
         (Status::Open, OrderInput::InventoryFailed(e)) => match e.reason {
             InventoryFailure::OutOfStock => {
                 Ok(Some(cancelled(e.order_id, CancelReason::OutOfStock, shortage(e))))
+            }
+            InventoryFailure::TooLate => {
+                Ok(Some(cancelled(e.order_id, CancelReason::Expired, None)))
             }
             InventoryFailure::Unknown => {
                 Ok(Some(cancelled(e.order_id, CancelReason::Unknown, None)))

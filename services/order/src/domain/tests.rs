@@ -196,6 +196,15 @@ mod an_open_order {
     }
 
     #[test]
+    fn is_cancelled_when_its_deadline_passed_elsewhere_first() {
+        let expired = || cancelled(CancelReason::Expired, None);
+        let unpaid = PaymentFailed { reason: PaymentFailure::TooLate, ..payment_failed() };
+        given([created()]).when(unpaid).then(expired()).again().then_nothing();
+        let without_stock = inventory_failed(InventoryFailure::TooLate);
+        given([created()]).when(without_stock).then(expired()).again().then_nothing();
+    }
+
+    #[test]
     fn is_cancelled_when_its_deadline_passed() {
         given([created()])
             .asked(EXPIRE())

@@ -82,6 +82,14 @@ impl Service for PaymentService {
         reactions::react(state, input)
     }
 
+    fn react_expired(
+        state: &Payments,
+        input: &PaymentInput,
+        _now: Timestamp,
+    ) -> Result<Option<PaymentEvent>, Impossible> {
+        reactions::react_expired(state, input)
+    }
+
     fn evolve(state: &mut Payments, event: &PaymentEvent) {
         payment::evolve(state, event);
         account::evolve(state, event);

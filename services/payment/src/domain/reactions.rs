@@ -3,6 +3,9 @@
 //! `OrderCancelled` comes after `OrderCreated`, because they share a topic and a key.
 //! `InventoryFailed` may come before, between or after them. Whichever of `OrderCancelled` and
 //! `InventoryFailed` reaches a payment first refunds it; the other then has nothing to do.
+//!
+//! Nothing is taken for an order whose deadline has passed, since it would only be refunded: under
+//! more load than the services can carry, what can still be confirmed comes first.
 
 use contracts::inventory::{InventoryFailed, InventoryFailure};
 use contracts::orders::{OrderCancelled, OrderCreated};
@@ -31,7 +34,7 @@ pub(super) fn react(
             Err(impossible(input, "whose creation was never seen"))
         }
         (PaymentInput::InventoryFailed(e), None | Some(Status::Failed(_)))
-            if e.reason == InventoryFailure::OutOfStock =>
+            if matches!(e.reason, InventoryFailure::OutOfStock | InventoryFailure::TooLate) =>
         {
             Err(impossible(input, "which was never paid"))
         }
@@ -47,10 +50,23 @@ pub(super) fn react(
     }
 }
 
+/// Takes no money for an order whose deadline has passed.
+pub(super) fn react_expired(
+    state: &Payments,
+    input: &PaymentInput,
+) -> Result<Option<PaymentEvent>, Impossible> {
+    match input {
+        PaymentInput::OrderCreated(e) if state.payments.get(&e.order_id).is_none() => {
+            Ok(Some(fail(e, PaymentFailure::TooLate)))
+        }
+        _ => react(state, input),
+    }
+}
+
 fn pay(order: &OrderCreated, account: Option<&Account>) -> PaymentEvent {
     let (order_id, customer, amount) = (order.order_id, order.customer.clone(), order.total);
     match failure(account, amount) {
-        Some(reason) => PaymentFailed { order_id, customer, amount, reason }.into(),
+        Some(reason) => fail(order, reason),
         None => PaymentCompleted {
             order_id,
             customer,
@@ -59,6 +75,11 @@ fn pay(order: &OrderCreated, account: Option<&Account>) -> PaymentEvent {
         }
         .into(),
     }
+}
+
+fn fail(order: &OrderCreated, reason: PaymentFailure) -> PaymentEvent {
+    let (order_id, customer, amount) = (order.order_id, order.customer.clone(), order.total);
+    PaymentFailed { order_id, customer, amount, reason }.into()
 }
 
 fn failure(account: Option<&Account>, amount: Money) -> Option<PaymentFailure> {

@@ -98,6 +98,11 @@ fn unpaid() -> PaymentEvent {
     failed(PaymentFailure::UnknownAccount)
 }
 
+/// Inventory read the payment after the order's deadline.
+fn too_late() -> InventoryFailed {
+    inventory_failed(InventoryFailure::TooLate)
+}
+
 fn refunded() -> PaymentEvent {
     PaymentRefunded { order_id: order_id(), customer: customer(), amount: eur(300) }.into()
 }
@@ -140,6 +145,16 @@ mod a_payment_not_asked_for_yet {
     }
 
     #[test]
+    fn fails_after_the_deadline_whatever_the_account_has() {
+        let expected = failed(PaymentFailure::TooLate);
+        given([credited("1", eur(300))])
+            .when_expired(order_created())
+            .then(expected)
+            .again()
+            .then_nothing();
+    }
+
+    #[test]
     fn cannot_be_cancelled() {
         given([]).when(order_cancelled()).then_impossible();
     }
@@ -150,8 +165,9 @@ mod a_payment_not_asked_for_yet {
     }
 
     #[test]
-    fn cannot_have_found_too_little_stock() {
+    fn cannot_have_been_refused_stock() {
         given([]).when(out_of_stock()).then_impossible();
+        given([]).when(too_late()).then_impossible();
     }
 
     #[test]
@@ -165,7 +181,9 @@ mod a_completed_payment {
 
     #[test]
     fn is_not_completed_again() {
-        given([credited("1", eur(600)), completed()]).when(order_created()).then_nothing();
+        let paid = || given([credited("1", eur(600)), completed()]);
+        paid().when(order_created()).then_nothing();
+        paid().when_expired(order_created()).then_nothing();
     }
 
     #[test]
@@ -182,6 +200,7 @@ mod a_completed_payment {
         for reason in [
             InventoryFailure::OutOfStock,
             InventoryFailure::OrderCancelled,
+            InventoryFailure::TooLate,
             InventoryFailure::Unknown,
         ] {
             given([credited("1", eur(300)), completed()])
@@ -219,8 +238,9 @@ mod a_failed_payment {
     }
 
     #[test]
-    fn cannot_have_found_too_little_stock() {
+    fn cannot_have_been_refused_stock() {
         given([unpaid()]).when(out_of_stock()).then_impossible();
+        given([unpaid()]).when(too_late()).then_impossible();
     }
 
     #[test]
@@ -247,6 +267,7 @@ mod a_refunded_payment {
         for reason in [
             InventoryFailure::OutOfStock,
             InventoryFailure::OrderCancelled,
+            InventoryFailure::TooLate,
             InventoryFailure::Unknown,
         ] {
             paid_and_refunded().when(inventory_failed(reason)).then_nothing();

@@ -161,5 +161,6 @@ fn causality(partition: Partition, sequence: i64) -> Causality {
         causation: Some(Uuid::now_v7()),
         cause: Some(cause),
         traceparent: Some(traceparent),
+        expires_at: None,
     }
 }

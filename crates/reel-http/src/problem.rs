@@ -6,9 +6,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-/// Time after which a client may try again, if nothing else is known, and the longest one.
+/// Time after which a client may try again, if nothing else is known: the shortest one too.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
+/// The longest time after which a client is told to try again, in seconds.
+const LONGEST_RETRY_AFTER: u16 = 60;
 
 /// An error response. Its `type`, `/problems/<name>`, is stable: clients may rely on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +21,8 @@ pub struct Problem {
     members: Map<String, Value>,
     /// The value of `WWW-Authenticate` (RFC 6750, 3).
     challenge: Option<String>,
-    /// The value of `Retry-After` (RFC 9110, 10.2.3).
-    retry_after: Option<Duration>,
+    /// The value of `Retry-After` (RFC 9110, 10.2.3), in seconds.
+    retry_after: Option<u16>,
 }
 
 impl Problem {
@@ -112,7 +113,8 @@ impl Problem {
     /// Tells the client to try again after this time, in whole seconds from 1 to 60.
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
-        self.retry_after = Some(time.clamp(RETRY_AFTER, LONGEST_RETRY_AFTER));
+        let seconds = u16::try_from(time.max(RETRY_AFTER).as_secs()).unwrap_or(u16::MAX);
+        self.retry_after = Some(seconds.min(LONGEST_RETRY_AFTER));
         self
     }
 
@@ -157,9 +159,8 @@ impl IntoResponse for Problem {
         )
             .into_response();
 
-        if let Some(time) = self.retry_after {
-            let seconds = HeaderValue::from(time.as_secs());
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
 
         if let Some(challenge) =

@@ -46,7 +46,15 @@ impl Shop {
     /// # Errors
     /// If a service does not start, or refuses a deposit or a receipt.
     pub async fn open(bench: &Bench) -> Result<Self> {
-        let shop = Self::start(bench, &Service::SAGA).await?;
+        Self::open_with(bench, |_| {}).await
+    }
+
+    /// Starts all three services, with money and stock, and with changed options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(bench: &Bench, change: impl FnOnce(&mut SystemOptions)) -> Result<Self> {
+        let shop = Self::start(bench, &Service::SAGA, change).await?;
         let client = shop.system.client();
         let deposits = (0..CUSTOMERS).map(async |nth| {
             client.deposit(&customer(nth), DEPOSIT_CENTS, "bench").await?.created()
@@ -73,15 +81,20 @@ impl Shop {
     /// # Errors
     /// If the service does not start.
     pub async fn orders_only(bench: &Bench) -> Result<Self> {
-        Self::start(bench, &[Service::ORDER]).await
+        Self::start(bench, &[Service::ORDER], |_| {}).await
     }
 
-    async fn start(bench: &Bench, services: &[Service]) -> Result<Self> {
+    async fn start(
+        bench: &Bench,
+        services: &[Service],
+        change: impl FnOnce(&mut SystemOptions),
+    ) -> Result<Self> {
         let (kafka, postgres) = (bench.stack.kafka.bootstrap(), bench.stack.postgres.url());
-        let options = SystemOptions {
+        let mut options = SystemOptions {
             partitions: PARTITIONS,
             ..SystemOptions::new(kafka, postgres, &devstack::topics::unique_prefix())
         };
+        change(&mut options);
         let system = System::create(options).await?;
 
         let mut replicas = Vec::new();

@@ -27,6 +27,24 @@ pub fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
+/// The time from `from` after which at least `rate` things a second happened until `to`, in each
+/// window of [`WINDOW`]; `None` if there is none. Times are in microseconds.
+#[must_use]
+pub fn steady_from(times: &[i64], from: i64, to: i64, rate: f64) -> Option<Duration> {
+    let window = i64::try_from(WINDOW.as_micros()).unwrap_or(i64::MAX);
+    let enough = |start: &i64| {
+        let happened = times.iter().filter(|at| (*start..*start + window).contains(*at)).count();
+        happened as f64 >= rate * WINDOW.as_secs_f64()
+    };
+    let starts = (0..).map(|nth| from + nth * 1_000_000).take_while(|start| start + window <= to);
+    let starts: Vec<i64> = starts.collect();
+    let steady = starts.iter().rev().take_while(|start| enough(start)).last()?;
+    Some(Duration::from_micros(u64::try_from(steady - from).unwrap_or(0)))
+}
+
+/// The time over which a rate is taken that has to be steady.
+const WINDOW: Duration = Duration::from_secs(5);
+
 /// A distribution of times in microseconds, to three significant digits.
 #[derive(Debug, Clone)]
 pub struct Times(Histogram<u64>);
@@ -115,6 +133,15 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_steady_from_when_no_window_has_too_few() {
+        // Ten a second from second 7 on.
+        let times: Vec<i64> = (70..300).map(|tenth| tenth * 100_000).collect();
+        let steady = steady_from(&times, 0, 30_000_000, 9.9);
+        assert_eq!(steady, Some(Duration::from_secs(7)));
+        assert_eq!(steady_from(&times, 0, 30_000_000, 10.5), None);
+    }
 
     #[test]
     fn a_median_is_in_the_middle() {

@@ -4,6 +4,7 @@ mod commands;
 mod growth;
 mod latency;
 mod opening;
+mod overload;
 mod relay;
 mod sagas;
 mod step;
@@ -28,6 +29,8 @@ pub enum Part {
     Sagas,
     /// Orders that are placed
     Commands,
+    /// More orders than the services can carry
+    Overload,
     /// From a start to the first step
     Opening,
     /// The same rates when the tables have grown
@@ -35,12 +38,13 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Relay,
         Self::Latency,
         Self::Step,
         Self::Sagas,
         Self::Commands,
+        Self::Overload,
         Self::Opening,
         Self::Growth,
     ];
@@ -59,6 +63,7 @@ impl Part {
             Self::Step => "step",
             Self::Sagas => "sagas",
             Self::Commands => "commands",
+            Self::Overload => "overload",
             Self::Opening => "opening",
             Self::Growth => "growth",
         }
@@ -75,6 +80,7 @@ impl Part {
             Self::Step => step::measure(bench, samples).await,
             Self::Sagas => sagas::measure(bench, samples).await,
             Self::Commands => commands::measure(bench, samples).await,
+            Self::Overload => overload::measure(bench, samples).await,
             Self::Opening => opening::measure(bench, samples).await,
             Self::Growth => growth::measure(bench, samples).await,
         }

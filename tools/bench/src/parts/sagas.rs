@@ -12,7 +12,7 @@ use crate::report::Sample;
 use crate::run::{Bench, progress};
 use crate::shop::{Shop, order, order_id};
 use crate::stats::{Search, Times};
-use crate::watch::Watch;
+use crate::watch::{Arrival, Watch};
 use crate::yardstick::{commits, hops};
 
 const CONNECTIONS: usize = 64;
@@ -48,24 +48,39 @@ pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<
     for round in 1..=bench.options.rounds {
         progress(&format!("sagas: round {round} of {}", bench.options.rounds));
         let shop = Shop::open(bench).await?;
-        let (kafka, topics) = shop.topics(bench);
-        let watches = try_join_all(topics.iter().map(|topic| Watch::start(&kafka, topic))).await?;
-        let series = Series { shop: &shop, watches: &watches, round };
+        let series = Series::start(bench, &shop, round).await?;
         samples.extend(series.measure(bench).await?);
-        join_all(watches.into_iter().map(Watch::end)).await;
+        join_all(series.into_watches().map(Watch::end)).await;
         shop.close().await?;
     }
     Ok(())
 }
 
 /// A shop, and the consumers that follow its orders.
-struct Series<'a> {
+pub(super) struct Series<'a> {
     shop: &'a Shop,
-    watches: &'a [Watch],
+    watches: Vec<Watch>,
     round: u32,
 }
 
-impl Series<'_> {
+impl<'a> Series<'a> {
+    /// Starts to follow the orders of a shop.
+    pub(super) async fn start(bench: &Bench, shop: &'a Shop, round: u32) -> Result<Self> {
+        let (kafka, topics) = shop.topics(bench);
+        let watches = try_join_all(topics.iter().map(|topic| Watch::start(&kafka, topic))).await?;
+        Ok(Self { shop, watches, round })
+    }
+
+    /// The events that have arrived since the last call.
+    pub(super) fn arrivals(&self) -> Vec<Arrival> {
+        self.watches.iter().flat_map(Watch::take).collect()
+    }
+
+    /// The consumers, to be ended.
+    pub(super) fn into_watches(self) -> impl Iterator<Item = Watch> {
+        self.watches.into_iter()
+    }
+
     async fn measure(&self, bench: &Bench) -> Result<Vec<Sample>> {
         let seconds = Duration::from_secs(bench.options.seconds.into());
         self.run(FIRST, seconds).await?; // warm-up
@@ -110,7 +125,7 @@ impl Series<'_> {
     }
 
     /// The highest rate that is sustained, found by a search and then lowered until it is held.
-    async fn highest(&self, seconds: Duration, hold: Duration) -> Result<f64> {
+    pub(super) async fn highest(&self, seconds: Duration, hold: Duration) -> Result<f64> {
         let mut search = Search::from(FIRST, WITHIN);
         while let Some(rate) = search.next() {
             search.record(self.is_sustained(rate, seconds).await?);
@@ -137,7 +152,7 @@ impl Series<'_> {
     async fn run(&self, rate: f64, time: Duration) -> Result<SeriesResult> {
         let series = format!("{}-{}", self.round, fastrand::u32(..));
         let count = (rate * time.as_secs_f64()).ceil() as usize;
-        self.watches.iter().for_each(|watch| drop(watch.take()));
+        drop(self.arrivals());
         let placing = series.clone();
         let token = self.shop.token()?;
         let outcome = at_rate(self.shop.url(), CONNECTIONS, rate, count, move |nth| {
@@ -177,11 +192,8 @@ impl Series<'_> {
         let deadline = tokio::time::Instant::now() + END_TIMEOUT;
         let mut paths = Paths::default();
         loop {
-            let arrived = self
-                .watches
-                .iter()
-                .flat_map(Watch::take)
-                .filter(|arrival| orders.contains_key(&arrival.key));
+            let mut arrived = self.arrivals();
+            arrived.retain(|arrival| orders.contains_key(&arrival.key));
             arrived.into_iter().try_for_each(|arrival| paths.record(arrival))?;
 
             let ended = paths.ended();

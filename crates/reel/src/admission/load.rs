@@ -62,7 +62,7 @@ impl Meter {
     /// The load by a count, and by the commands that this replica has let in since the last one.
     fn measure(&mut self, count: OpenSagas, let_in: u64) -> Load {
         let (open, allowed) = (count.open, count.time_allowed.mul_f64(SHARE));
-        let before = self.before.replace(count.clone());
+        let before = self.before.replace(count);
         let were_few = before.as_ref().is_none_or(|before| before.open <= ALWAYS_LET_IN);
 
         if let Some(before) = before {

@@ -5,6 +5,7 @@
 //! for a whole batch; absent ones are inserted and known ones updated with one statement for all
 //! tables.
 
+mod locks;
 mod working_set;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use crate::database::Placeholders;
 pub use crate::database::WriteBatch;
 pub use crate::model::RowKey;
 use crate::model::{Changes, Rows, WorkingSet};
+pub(crate) use locks::{RowId, locked, needed};
 pub(crate) use working_set::{Panicked, Unloaded, attempt, load, panic_message, save};
 
 /// A table as the generated statements need it.
@@ -87,6 +89,16 @@ pub trait StoredRows: Send {
     /// Adds the rows that changed to a batch of writes.
     #[doc(hidden)]
     fn save(&self, writes: &mut WriteBatch);
+    /// Takes the keys that were declared since the last call, as bytes.
+    #[doc(hidden)]
+    fn needed(&mut self) -> Vec<Vec<u8>>;
+    /// Locks the rows that were declared since the last call, but for those that another
+    /// transaction has locked, whose keys it returns.
+    #[doc(hidden)]
+    fn locked<'a>(
+        &'a mut self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<Vec<Vec<u8>>>>;
 }
 
 impl<K: RowKey<Column: KeyColumn>, V: Row<K>> StoredRows for Rows<K, V>
@@ -165,6 +177,36 @@ where
             add(known, Table::update);
         }
     }
+
+    fn needed(&mut self) -> Vec<Vec<u8>> {
+        self.take_needed().iter().map(RowKey::bytes).collect()
+    }
+
+    fn locked<'a>(
+        &'a mut self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, sqlx::Result<Vec<Vec<u8>>>> {
+        Box::pin(async move {
+            let keys = self.take_needed();
+            let table = StoredRows::table(self);
+            let columns: Vec<K::Column> = keys.iter().map(RowKey::column).collect();
+            let others: Vec<(i64, bool)> = sqlx::query_as(AssertSqlSafe(table.select_locked()))
+                .bind(columns)
+                .fetch_all(&mut *connection)
+                .await?;
+
+            let (mut locked, mut absent) = (Vec::new(), Vec::new());
+            for (nth, exists) in others {
+                let key = usize::try_from(nth - 1).ok().and_then(|nth| keys.get(nth));
+                let of = if exists { &mut locked } else { &mut absent };
+                of.extend(key.map(RowKey::bytes));
+            }
+            if table.shared {
+                locked.extend(locked_absent(connection, table, absent).await?);
+            }
+            Ok(locked)
+        })
+    }
 }
 
 async fn read<K: RowKey<Column: KeyColumn>, V: Row<K>>(
@@ -189,14 +231,33 @@ async fn lock_absent<K: RowKey>(
     table: &Table,
     absent: &[K],
 ) -> sqlx::Result<()> {
-    let mut hashes: Vec<i32> =
-        absent.iter().map(|key| murmur2::murmur2(&key.bytes(), 0).cast_signed()).collect();
+    let mut hashes: Vec<i32> = absent.iter().map(|key| absence(&key.bytes())).collect();
     hashes.sort_unstable();
     hashes.dedup();
     let lock = "select pg_advisory_xact_lock(hashtext($1), hash)
         from unnest($2::int[]) with ordinality as t(hash, nth) order by nth";
     sqlx::query(lock).bind(table.name).bind(hashes).execute(connection).await?;
     Ok(())
+}
+
+/// Of these keys, all absent, those whose absence another transaction has locked.
+async fn locked_absent(
+    connection: &mut PgConnection,
+    table: &Table,
+    absent: Vec<Vec<u8>>,
+) -> sqlx::Result<impl Iterator<Item = Vec<u8>>> {
+    let hashes: HashSet<i32> = absent.iter().map(|key| absence(key)).collect();
+    let try_lock = "select hash from unnest($2::int[]) as hash
+        where not pg_try_advisory_xact_lock(hashtext($1), hash)";
+    let hashes: Vec<i32> = hashes.into_iter().collect();
+    let locked: Vec<i32> =
+        sqlx::query_scalar(try_lock).bind(table.name).bind(hashes).fetch_all(connection).await?;
+    Ok(absent.into_iter().filter(move |key| locked.contains(&absence(key))))
+}
+
+/// What stands for a key in the lock on its absence.
+fn absence(key: &[u8]) -> i32 {
+    murmur2::murmur2(key, 0).cast_signed()
 }
 
 impl Table {
@@ -207,6 +268,23 @@ impl Table {
             "select {} from {} where {key} = any($1::{key_type}[]) order by {key} for update",
             self.all(),
             self.name
+        )
+    }
+
+    /// Locks the rows with these keys that no other transaction has locked, and returns the places
+    /// of the other keys, from 1 on, and whether there is such a row.
+    fn select_locked(&self) -> String {
+        let (key, key_type) = self.key;
+        let name = self.name;
+        format!(
+            "with free as materialized (
+                 select {key} as key from {name} where {key} = any($1::{key_type}[])
+                 for update skip locked
+             )
+             select nth, {name}.{key} is not null
+             from unnest($1::{key_type}[]) with ordinality as wanted(key, nth)
+             left join {name} on {name}.{key} = wanted.key
+             where not exists (select from free where free.key = wanted.key)"
         )
     }
 
@@ -257,6 +335,7 @@ mod tests {
     #[tokio::test]
     async fn rows_are_read_and_updated_by_key() {
         uses_index(&Account::TABLE.select_for_update(), "accounts_pkey").await;
+        uses_index(&Account::TABLE.select_locked(), "accounts_pkey").await;
         uses_index(&Account::TABLE.update(Placeholders::FIRST), "accounts_pkey").await;
     }
 

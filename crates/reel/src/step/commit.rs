@@ -8,7 +8,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::gather::{LastCommit, Outputs, Patience, StepLoop, StepStopped};
+use super::gather::{LastCommit, Outputs, Patience, StepDatabase, StepLoop, StepStopped};
+use super::locked_rows::Sorted;
 use super::transaction::{self, Committed, RunOptions, StepError};
 use super::work::WorkItem;
 use crate::admission::CommandError;
@@ -58,6 +59,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     /// If a programming error stops the step.
     pub(super) async fn commit(&mut self, batch: Vec<WorkItem<S>>) -> Result<(), StepStopped> {
         let mut parts = Parts::of(batch);
+        self.set_known_locked_aside(&mut parts).await;
         while let Some(part) = parts.next() {
             self.database.patience.recover(Instant::now());
             let options = RunOptions {
@@ -154,16 +156,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 Halves::Two(first, second) => parts.push_both(first, second),
                 Halves::One(items) => parts.push(Part { items, poison: Some(reason) }),
             },
-            // Likewise, so that only the lane of the message that needs the row waits for it.
-            // Searching costs a lock timeout for each half with that message, hence the loss of
-            // patience.
-            StepError::Locked => {
-                self.database.patience.lose();
-                match halve(part.items) {
-                    Halves::Two(first, second) => parts.push_both(first, second),
-                    Halves::One(items) => self.wait_for_row(items, parts),
-                }
-            }
+            StepError::Locked => self.row_was_locked(part, parts).await,
 
             // The database is in another epoch than we knew, and has lanes that were not recovered
             // yet.
@@ -202,8 +195,47 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         Ok(())
     }
 
-    /// Has the one message wait for its row, and with it whatever follows in its lane, because a
-    /// lane keeps its order. The other lanes of the batch go on.
+    /// Sets the items aside that need a row which was found locked before and still is.
+    async fn set_known_locked_aside(&mut self, parts: &mut Parts<S>) {
+        let Some(Part { items, poison }) = parts.next() else { return };
+        let StepDatabase { connection, locked_rows, .. } = &mut self.database;
+        if let Err(error) = locked_rows.look(connection, &items, true).await {
+            // The batch will meet the same error, and report it.
+            tracing::debug!(error = %error, "locked rows could not be looked at");
+        }
+        let Sorted { free, waiting } = locked_rows.sort(items);
+        parts.push(Part { items: free, poison });
+        if !waiting.is_empty() {
+            self.wait_for_row(waiting, parts);
+        }
+    }
+
+    /// A row that a part needs is locked: sets the items aside that need it, so that only their
+    /// lanes wait.
+    async fn row_was_locked(&mut self, part: Part<S>, parts: &mut Parts<S>) {
+        let Part { items, poison } = part;
+        let StepDatabase { connection, locked_rows, patience, .. } = &mut self.database;
+        if let Err(error) = locked_rows.look(connection, &items, false).await {
+            tracing::debug!(error = %error, "locked rows could not be looked at");
+        }
+        let Sorted { free, waiting } = locked_rows.sort(items);
+        if !waiting.is_empty() {
+            parts.push(Part { items: free, poison });
+            return self.wait_for_row(waiting, parts);
+        }
+
+        // It is none that `read_set` names, but one that a new row collides with, or a head; or a
+        // key cannot even be asked for. So the message is found by halving, which costs a lock timeout for each half that has it; hence
+        // the loss of patience.
+        patience.lose();
+        match halve(free) {
+            Halves::Two(first, second) => parts.push_both(first, second),
+            Halves::One(items) => self.wait_for_row(items, parts),
+        }
+    }
+
+    /// Has messages wait for their row, and with each whatever follows in its lane, because a lane
+    /// keeps its order. The other lanes of the batch go on.
     fn wait_for_row(&mut self, items: Vec<WorkItem<S>>, parts: &mut Parts<S>) {
         let until = Instant::now() + LOCKED_PAUSE;
         for due in items.iter().filter_map(WorkItem::due) {

@@ -46,10 +46,11 @@ impl DueDeadlines {
             return Vec::new();
         }
 
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let due = async { deadlines::due(connection.get().await?, &lanes, limit).await };
+        // Those that wait must not hide what comes behind them.
+        let most = i64::try_from(limit + self.waiting.len()).unwrap_or(i64::MAX);
+        let due = async { deadlines::due(connection.get().await?, &lanes, most).await };
         match answered(due).await {
-            Ok(due) => self.ready(due).map(work_item).collect(),
+            Ok(due) => self.ready(due).take(limit).map(work_item).collect(),
             Err(error) => {
                 connection.lose();
                 tracing::debug!(error = %error, "deadlines could not be read");

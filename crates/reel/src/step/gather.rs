@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::due::DueDeadlines;
 use super::inputs::handled_types;
 use super::lane_set::LaneSet;
+use super::locked_rows::LockedRows;
 use super::work::WorkItem;
 use crate::admission::{Admission, CommandError, QueuedCommand};
 use crate::database::{CommitDurability, PinnedConnection};
@@ -66,6 +67,7 @@ pub(super) struct StepDatabase {
     pub(super) connection: PinnedConnection,
     pub(super) last_commit: LastCommit,
     pub(super) patience: Patience,
+    pub(super) locked_rows: LockedRows,
     /// The pauses before the database is tried again.
     pub(super) pauses: Pauses,
 }
@@ -80,12 +82,12 @@ pub(super) enum LastCommit {
     Unknown,
 }
 
-/// Whether a batch waits long for a locked row.
+/// Whether a batch waits long for a locked row, in case that it is not known which one it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
     /// As long as the session's `lock_timeout`.
     Patient,
-    /// Briefly, because a row was found locked a moment ago.
+    /// Briefly, because such a row was met a moment ago.
     Impatient { until: Instant },
 }
 
@@ -161,6 +163,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 connection: replica.database.pin(limits.durability),
                 last_commit: LastCommit::Known,
                 patience: Patience::Patient,
+                locked_rows: LockedRows::default(),
                 pauses: Pauses::new(RETRY.0, RETRY.1),
             },
             outputs: Outputs { relay, notifier, events, blocked_inputs: parts.blocked_inputs },

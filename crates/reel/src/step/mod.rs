@@ -3,7 +3,8 @@
 //! In reading order: [`gather`] collects what is waiting; [`transaction`] loads the rows, has
 //! [`decide`] call the pure functions, writes what they return and commits; [`commit`] brings the
 //! batch to its end, whole or in parts, and answers commands. [`lane_set`] and [`inputs`] hold the
-//! inputs that are waiting, [`due`] finds deadlines, [`work`] is what all of them pass around.
+//! inputs that are waiting, [`due`] finds deadlines, [`locked_rows`] knows which rows somebody else
+//! has locked, [`work`] is what all of them pass around.
 
 mod commit;
 mod decide;
@@ -11,6 +12,7 @@ mod due;
 mod gather;
 mod inputs;
 mod lane_set;
+mod locked_rows;
 mod transaction;
 mod work;
 

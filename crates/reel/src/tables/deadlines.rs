@@ -22,7 +22,7 @@ pub(crate) struct Due {
 from_row!(Due { partition: "partition", key: "key", name: "name", command: "command" });
 
 /// The sagas of a service that are open, which are those with a deadline.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct OpenSagas {
     /// Their number.
     pub(crate) open: u64,

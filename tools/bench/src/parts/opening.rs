@@ -1,5 +1,8 @@
 //! The time from a start to the first step: with nothing to recover, after a restart with a full
-//! topic, and with a full topic and an empty database.
+//! topic, and with a full topic and an empty database. And until all lanes are open behind rows that
+//! were not sent.
+
+use std::time::Instant;
 
 use anyhow::Result;
 use reel::model::Event;
@@ -7,8 +10,9 @@ use reel::model::Event;
 use crate::ledger::{LedgerEvent, Noted};
 use crate::report::Sample;
 use crate::run::{Bench, progress};
-use crate::seed::journal;
+use crate::seed::{commit_rows, journal};
 use crate::stage::Stage;
+use crate::stats::rate;
 use crate::yardstick::read_topic;
 
 pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<()> {
@@ -21,6 +25,8 @@ pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<
         empty.end().await?;
         samples.push(Sample::new("first start, empty topic", "s", first.0));
         samples.push(Sample::new("start again, empty topic", "s", again.0));
+
+        samples.extend(behind_a_backlog(bench).await?);
 
         let full = Stage::new(bench).await?;
         journal::<LedgerEvent, Noted>(&full.kafka, "ledger", events, Noted::random).await?;
@@ -40,6 +46,38 @@ pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<
     }
 
     Ok(())
+}
+
+/// Starts a ledger after kill -9 with all lanes open, first with nothing to send, and then after it
+/// was killed with a tenth of its rows sent.
+async fn behind_a_backlog(bench: &Bench) -> Result<[Sample; 3]> {
+    let stage = Stage::new(bench).await?;
+    stage.opened_once().await?;
+    let mut ledger = stage.launch(&[])?;
+    let nothing = ledger.all_lanes_open().await?.as_secs_f64();
+    ledger.kill().await?;
+
+    let rows = bench.options.rows;
+    commit_rows(&stage.pool, rows).await?;
+    let committed = stage.committed_events().await?;
+    let ledger = stage.launch(&[])?;
+    stage.until_published(committed - i64::from(rows) * 9 / 10).await?;
+    ledger.kill().await?;
+
+    let mut ledger = stage.launch(&[])?;
+    let (launched_at, left) = (Instant::now(), committed - stage.published_events().await?);
+    let opened = ledger.all_lanes_open().await?.as_secs_f64();
+    stage.until_published(committed).await?;
+    let drained = rate(usize::try_from(left)?, launched_at.elapsed());
+    ledger.kill().await?;
+    stage.end().await?;
+
+    Ok([
+        Sample::new("all lanes open again, nothing to send", "s", nothing),
+        Sample::new(format!("all lanes open again, 0.9 of {rows} rows to send"), "s", opened)
+            .beside("with nothing to send", nothing),
+        Sample::new("those rows, from the start to acked", "rows/s", drained),
+    ])
 }
 
 /// Starts a ledger, and returns the seconds until its first step was answered and its peak memory.

@@ -113,7 +113,7 @@ impl Stage {
     pub async fn until_published(&self, events: i64) -> Result<()> {
         let (mut last, mut moved_at) = (-1, Instant::now());
         loop {
-            let published = self.lanes().await?.iter().map(|lane| lane.published).sum();
+            let published = self.published_events().await?;
             if published >= events {
                 return Ok(());
             }
@@ -129,6 +129,14 @@ impl Stage {
             );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// The number of events that the relay's cursors know as acked.
+    ///
+    /// # Errors
+    /// If Postgres is unreachable.
+    pub async fn published_events(&self) -> Result<i64> {
+        Ok(self.lanes().await?.iter().map(|lane| lane.published).sum())
     }
 
     /// The number of committed events: the sum of the next sequences.

@@ -12,6 +12,7 @@ use orderctl::system::peak_memory_kib;
 use reel::kafka::KafkaConfig;
 use tokio::process::{Child, Command};
 
+use super::PARTITIONS;
 use crate::ledger::{Acked, LoadOutcome, LoadSpec};
 
 const PROGRAM: &str = "bench-ledger";
@@ -83,6 +84,23 @@ impl Ledger {
         Ok(self.launched_at.elapsed())
     }
 
+    /// Waits until all its lanes are open, and returns the time since the launch.
+    ///
+    /// # Errors
+    /// If the process ends, or a lane stays closed.
+    pub async fn all_lanes_open(&mut self) -> Result<Duration> {
+        loop {
+            self.answered(reqwest::Method::GET, "/health/ready").await?;
+            let health = self.http.get(format!("{}/health/ready", self.url)).send().await?;
+            let health: serde_json::Value = health.json().await?;
+            if health["lanes"]["open"] == PARTITIONS {
+                return Ok(self.launched_at.elapsed());
+            }
+            self.within_limit()?;
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
     /// Runs a load of commands, which are made inside its process.
     ///
     /// # Errors
@@ -142,11 +160,18 @@ impl Ledger {
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
-            if self.launched_at.elapsed() > READY_TIMEOUT {
-                bail!("the ledger was not ready in {READY_TIMEOUT:?}{}", log_tail(&self.log));
-            }
+            self.within_limit()?;
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    fn within_limit(&self) -> Result<()> {
+        anyhow::ensure!(
+            self.launched_at.elapsed() <= READY_TIMEOUT,
+            "the ledger was not ready in {READY_TIMEOUT:?}{}",
+            log_tail(&self.log)
+        );
+        Ok(())
     }
 }
 

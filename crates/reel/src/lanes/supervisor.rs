@@ -38,7 +38,8 @@ use crate::tables::{self, LaneRows};
 
 /// Longest interval in which leases are renewed.
 const RENEW_WITHIN: Duration = Duration::from_millis(500);
-/// Interval while something is changing.
+/// Interval while something is changing: that of one replica. Several of them share it, so that the
+/// database of a service that stays closed is not asked more often, the more replicas there are.
 const RENEW_SOON: Duration = Duration::from_millis(50);
 /// Pauses while the database is unreachable.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
@@ -102,6 +103,28 @@ pub(crate) enum SupervisorStopped {
          count of partitions cannot change"
     )]
     PartitionsChanged { was: i64, now: i32 },
+}
+
+/// Whether the lanes of the service have settled.
+#[derive(Debug, Clone, Copy)]
+enum Progress {
+    /// All are open, and none changes hands.
+    Settled,
+    /// Some are not open or change hands, of a service with this many live replicas.
+    Changing { replicas: usize },
+}
+
+impl Progress {
+    /// The pause before the next renewal, if a settled replica makes one of this length.
+    fn pause(self, settled: Duration) -> Duration {
+        match self {
+            Self::Settled => settled,
+            Self::Changing { replicas } => {
+                let replicas = u32::try_from(replicas).unwrap_or(u32::MAX).max(1);
+                RENEW_SOON.saturating_mul(replicas).min(settled)
+            }
+        }
+    }
 }
 
 /// Why leases were not renewed.
@@ -184,10 +207,9 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
         let limit = self.member.lease.clamp(SHORTEST_RENEWAL, ANSWER_WITHIN);
         let renewed = tokio::time::timeout(limit, self.renew()).await;
         match renewed.unwrap_or(Err(RenewError::Database(sqlx::Error::PoolTimedOut))) {
-            Ok(settled) => {
+            Ok(progress) => {
                 self.pauses.reset();
-                let settled_pause = RENEW_WITHIN.min(self.member.lease / 4);
-                Ok(if settled { settled_pause } else { RENEW_SOON })
+                Ok(progress.pause(RENEW_WITHIN.min(self.member.lease / 4)))
             }
             Err(RenewError::Database(error)) => {
                 self.report_database_error(&error);
@@ -199,7 +221,7 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
 
     /// Renews the leases, drops lanes that were lost, opens or closes admission, and acquires or
     /// hands over lanes. Returns whether all of that has settled.
-    async fn renew(&mut self) -> Result<bool, RenewError> {
+    async fn renew(&mut self) -> Result<Progress, RenewError> {
         // Taken, so that an error or a timeout drops the connection and the next renewal opens
         // another.
         let mut connection = match self.connection.take() {
@@ -243,7 +265,11 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
             self.admission.close();
         }
 
-        Ok(self.rebalance(&view) && view.all_open)
+        Ok(if self.rebalance(&view) && view.all_open {
+            Progress::Settled
+        } else {
+            Progress::Changing { replicas: view.live.len() }
+        })
     }
 
     /// Creates the rows of all lanes, if they are missing.
@@ -574,5 +600,20 @@ fn pause_after(event: &TaskEvent) -> Duration {
 impl From<sqlx::Error> for RenewError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_share_the_renewals_while_lanes_change() {
+        let settled = Duration::from_millis(500);
+        assert_eq!(Progress::Settled.pause(settled), settled);
+        let pause = |replicas| Progress::Changing { replicas }.pause(settled);
+        assert_eq!(pause(1), RENEW_SOON);
+        assert_eq!(pause(4), 4 * RENEW_SOON);
+        assert_eq!(pause(200), settled, "a lease must be renewed in time");
     }
 }

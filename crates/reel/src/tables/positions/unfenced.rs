@@ -1,6 +1,6 @@
 //! Positions of projections. No token fences them: each move compares the position it started from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sqlx::{PgConnection, Row as _};
@@ -17,8 +17,9 @@ pub(crate) type Moves = HashMap<(Arc<str>, Partition), (i64, Position)>;
 pub(crate) enum Moved {
     /// All were made.
     All,
-    /// A position is not where we left it: another replica, which got the lane, moved it.
-    Overtaken,
+    /// In these partitions a position is not where we left it: another replica, which got the lane,
+    /// moved it.
+    Overtaken(BTreeSet<Partition>),
 }
 
 /// The positions in one partition of these topics. New ones begin at the start.
@@ -63,7 +64,7 @@ pub(crate) async fn advance(
     moves: &Moves,
 ) -> sqlx::Result<Moved> {
     let targets = || moves.values().map(|(_, position)| position);
-    let moved = sqlx::query(
+    let moved: Vec<(String, i32)> = sqlx::query_as(
         "update reel.positions as position
          set next_offset = moved.next_offset, next_seq = moved.next_seq,
              generation = moved.generation, opened_id = moved.opened_id
@@ -72,7 +73,8 @@ pub(crate) async fn advance(
              as moved(topic, partition, from_offset, next_offset, next_seq, generation, opened_id)
          where position.reader = $1
            and position.topic = moved.topic and position.partition = moved.partition
-           and position.next_offset = moved.from_offset",
+           and position.next_offset = moved.from_offset
+         returning position.topic, position.partition",
     )
     .bind(reader)
     .bind(moves.keys().map(|(topic, _)| topic.as_ref()).collect::<Vec<&str>>())
@@ -82,8 +84,12 @@ pub(crate) async fn advance(
     .bind(targets().map(|to| to.next_sequence).collect::<Vec<_>>())
     .bind(targets().map(|to| to.epoch).collect::<Vec<_>>())
     .bind(targets().map(|to| to.opened_id).collect::<Vec<_>>())
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    let all = moved.rows_affected() == moves.len() as u64;
-    Ok(if all { Moved::All } else { Moved::Overtaken })
+
+    let moved: BTreeSet<(String, i32)> = moved.into_iter().collect();
+    let overtaken =
+        moves.keys().filter(|(topic, lane)| !moved.contains(&(topic.to_string(), lane.0)));
+    let overtaken: BTreeSet<Partition> = overtaken.map(|(_, lane)| *lane).collect();
+    Ok(if overtaken.is_empty() { Moved::All } else { Moved::Overtaken(overtaken) })
 }

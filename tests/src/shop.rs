@@ -10,6 +10,7 @@ use orderctl::system::{Client, Replica, Service, System, SystemOptions};
 use reel::inspect::{self, InputProgress, LaneProgress};
 use reel::model::{Partition, Partitions};
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// Time limit for any one wait, generous because machines are slow at times.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -88,6 +89,23 @@ impl Shop {
             );
         }
         Ok(orders)
+    }
+
+    /// Drops a service's database and creates an empty one in its place.
+    ///
+    /// # Errors
+    /// If Postgres is unreachable or refuses.
+    pub async fn drop_database(&self, service: Service) -> Result<()> {
+        let url = self.system.database_url(service);
+        let (server, name) = url.rsplit_once('/').context("the URL names a database")?;
+        let mut admin = PgConnection::connect(&format!("{server}/postgres")).await?;
+        for statement in [
+            format!("drop database \"{name}\" with (force)"),
+            format!("create database \"{name}\""),
+        ] {
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut admin).await?;
+        }
+        Ok(())
     }
 
     /// The mapping from keys to lanes.

@@ -11,7 +11,6 @@ use orderctl::system::Service;
 use reel::inspect::InputProgress;
 use reel::model::Partition;
 use saga_tests::{LIMIT, Pen, Shop, eventually};
-use sqlx::{Connection, PgConnection};
 
 #[tokio::test]
 async fn a_database_put_back_in_time_under_live_replicas_catches_up_before_it_assigns_a_sequence()
@@ -75,7 +74,7 @@ async fn a_database_dropped_mid_run_is_rebuilt_from_its_topic() -> Result<()> {
             safe.extend(before);
         }
 
-        drop_database(&shop, service).await?;
+        shop.drop_database(service).await?;
         shop.system.run(service, "migrate").await?;
         safe.extend(shop.order(&format!("after-{service}"), 6).await?);
     }
@@ -171,7 +170,7 @@ async fn a_rebuild_restores_positions_deadlines_and_parked_keys() -> Result<()> 
 
     let before = shop.inputs(Service::PAYMENT, "payment", Service::INVENTORY).await?;
     for service in [Service::ORDER, Service::PAYMENT] {
-        drop_database(&shop, service).await?;
+        shop.drop_database(service).await?;
         shop.system.run(service, "migrate").await?;
     }
 
@@ -211,16 +210,4 @@ async fn a_rebuild_restores_positions_deadlines_and_parked_keys() -> Result<()> 
 
 fn next_sequences(inputs: &[InputProgress]) -> Vec<i64> {
     inputs.iter().map(|input| input.next_sequence).collect()
-}
-
-async fn drop_database(shop: &Shop, service: Service) -> Result<()> {
-    let url = shop.system.database_url(service);
-    let (server, name) = url.rsplit_once('/').expect("the URL names a database");
-    let mut admin = PgConnection::connect(&format!("{server}/postgres")).await?;
-    for statement in
-        [format!("drop database \"{name}\" with (force)"), format!("create database \"{name}\"")]
-    {
-        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await?;
-    }
-    Ok(())
 }

@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::database::{ConnectionPool, Database};
 use crate::kafka::{KafkaConfig, RangeReader};
 use crate::model::{Event, Message, Partitions, Service};
@@ -20,6 +22,8 @@ pub(crate) struct Replica<S: Service> {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) database: Database,
     pub(crate) pool: ConnectionPool,
+    /// The turns of lanes to replay their own topic.
+    pub(crate) replays: Semaphore,
     pub(crate) service: PhantomData<S>,
 }
 

@@ -43,6 +43,14 @@ impl Record {
         self.envelope.as_ref().map(|envelope| envelope.event_type.as_str()).unwrap_or_default()
     }
 
+    /// About how many bytes of memory it takes: key, payload, and an allowance for the rest.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const REST: usize = 512;
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        length(&self.key) + length(&self.payload) + REST
+    }
+
     /// The sequence in the topic-partition, if the record has one.
     #[must_use]
     pub fn sequence(&self) -> Option<i64> {

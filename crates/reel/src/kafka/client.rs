@@ -71,6 +71,8 @@ impl KafkaConfig {
             ("fetch.error.backoff.ms", "100"),
             ("queued.max.messages.kbytes", "16384"),
             ("fetch.message.max.bytes", "1048576"),
+            // Of all partitions together; by default 50 MB.
+            ("fetch.max.bytes", "4194304"),
             ("allow.auto.create.topics", "false"),
             ("isolation.level", "read_uncommitted"),
         ];
@@ -102,7 +104,7 @@ impl KafkaConfig {
             ("linger.ms", LINGER_MS),
             ("message.max.bytes", "1048588"),
             ("queue.buffering.max.messages", "200000"),
-            ("queue.buffering.max.kbytes", "65536"),
+            ("queue.buffering.max.kbytes", "32768"),
         ])
     }
 

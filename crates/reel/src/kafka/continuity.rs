@@ -164,9 +164,10 @@ impl From<ReadError> for ContinuityError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::OutOfRange { .. } => Self::Lost(error.to_string()),
-            ReadError::NoTopic { .. } | ReadError::Kafka(_) | ReadError::CutOff => {
-                Self::Read(error)
-            }
+            ReadError::NoTopic { .. }
+            | ReadError::Silent { .. }
+            | ReadError::Kafka(_)
+            | ReadError::CutOff => Self::Read(error),
         }
     }
 }

@@ -21,8 +21,9 @@ use crate::model::Partition;
 
 /// Timeout of one poll, and so also the longest wait of a control message.
 const POLL: Duration = Duration::from_millis(10);
-/// Most records in one bundle.
+/// Most records in one bundle, and bytes after which it takes no more.
 const TOGETHER: usize = 500;
+const TOGETHER_BYTES: usize = 1024 * 1024;
 /// Bundles that may wait for the step.
 const BUNDLES: usize = 4;
 /// Shortest interval between commits of offsets, which are a hint for lag tools.
@@ -158,12 +159,15 @@ fn run(
             }
         }
 
-        let mut bundle = Vec::new();
+        let (mut bundle, mut bytes) = (Vec::new(), 0);
         let mut wait = POLL;
-        while bundle.len() < TOGETHER {
+        while bundle.len() < TOGETHER && bytes < TOGETHER_BYTES {
             match polling.poll(wait) {
                 None => break,
-                Some(Ok(delivered)) => bundle.extend(delivered),
+                Some(Ok(delivered)) => {
+                    bytes += delivered.as_ref().map_or(0, |delivered| delivered.record.size());
+                    bundle.extend(delivered);
+                }
                 Some(Err(error)) if is_broken(&error) => {
                     if sender.blocking_send(Polled::Broken).is_err() {
                         return;

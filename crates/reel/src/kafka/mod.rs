@@ -11,7 +11,7 @@ pub(crate) use client::watched;
 pub use client::{ClientHealth, KafkaConfig};
 pub use headers::{envelope, headers};
 pub(crate) use input_consumer::{Assignment, Delivered, InputConsumer, Polled};
-pub use range_reader::{RangeReader, ReadError};
+pub use range_reader::{RangeReader, RangeRecords, ReadError};
 pub use topics::{TopicError, Topics};
 
 pub use crate::log::Record;

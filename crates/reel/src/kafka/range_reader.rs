@@ -8,30 +8,60 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::headers::Records;
 use super::{ClientHealth, KafkaConfig};
 use crate::log::Record;
 use crate::model::Partition;
 
-/// Capacity of the channel between the reading thread and its caller, in records.
-const READ_AHEAD: usize = 2_000;
-/// Most idle consumers that are kept for reuse. Each has a connection and four threads, and the
-/// recovery of many lanes at once uses one for each lane.
-const KEPT: usize = 4;
+/// Most consumers at a time, and idle ones that are kept for reuse. Each has a connection and four
+/// threads; who finds none waits for its turn.
+const CONSUMERS: usize = 8;
+/// Bytes and records that the reading thread hands over together.
+const BUNDLE_BYTES: usize = 128 * 1024;
+const BUNDLE: usize = 500;
+/// Bundles that may wait for the caller.
+const READ_AHEAD: usize = 4;
 const POLL: Duration = Duration::from_millis(100);
 /// Silence after which a consumer is replaced, given that the next record exists.
 const SILENCE: Duration = Duration::from_secs(10);
+/// Silence after which reading fails.
+const LONGEST_SILENCE: Duration = Duration::from_secs(25);
 const METADATA: Duration = Duration::from_secs(5);
 /// Timeout of the check whether a topic exists, after another request about it has failed.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// A reader of ranges. It has consumers of its own and keeps a few idle ones. Cheap to clone.
+/// A reader of ranges. It has a few consumers of its own and keeps the idle ones. Cheap to clone.
 #[derive(Clone)]
 pub struct RangeReader {
     kafka: KafkaConfig,
     idle: Arc<Mutex<Vec<BaseConsumer<ClientHealth>>>>,
+    turns: Arc<Semaphore>,
+}
+
+/// The records of a range, in order. Dropping it ends the reading.
+pub struct RangeRecords {
+    bundles: mpsc::Receiver<Result<Vec<Record>, ReadError>>,
+    bundle: std::vec::IntoIter<Record>,
+}
+
+impl RangeRecords {
+    /// The next record; `None` behind the last one.
+    ///
+    /// # Errors
+    /// If the log does not have it or cannot be read: see [`ReadError`].
+    pub async fn recv(&mut self) -> Option<Result<Record, ReadError>> {
+        loop {
+            if let Some(record) = self.bundle.next() {
+                return Some(Ok(record));
+            }
+            match self.bundles.recv().await? {
+                Ok(bundle) => self.bundle = bundle.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
 }
 
 /// A range cannot be read.
@@ -56,6 +86,16 @@ pub enum ReadError {
         /// The partition.
         partition: Partition,
     },
+    /// Kafka sends nothing, although the record exists.
+    #[error("kafka has not sent the record at {topic}/{partition}/{offset}")]
+    Silent {
+        /// The topic, as the broker knows it.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// The offset that was waited for.
+        offset: i64,
+    },
     /// Kafka cannot be reached or refuses.
     #[error("kafka cannot be read")]
     Kafka(#[from] KafkaError),
@@ -68,7 +108,7 @@ impl RangeReader {
     /// A reader, which connects when it is first used.
     #[must_use]
     pub fn new(kafka: KafkaConfig) -> Self {
-        Self { kafka, idle: Arc::default() }
+        Self { kafka, idle: Arc::default(), turns: Arc::new(Semaphore::new(CONSUMERS)) }
     }
 
     /// The configuration of its consumers.
@@ -77,27 +117,33 @@ impl RangeReader {
         &self.kafka
     }
 
-    /// Reads the records from offset `from` up to `until`, exclusive, which must exist. Dropping
-    /// the receiver ends the reading.
+    /// Reads the records from offset `from` up to `until`, exclusive, which must exist.
     #[must_use]
-    pub fn range(
-        &self,
-        topic: &str,
-        partition: Partition,
-        from: i64,
-        until: i64,
-    ) -> mpsc::Receiver<Result<Record, ReadError>> {
-        let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        if from >= until {
-            return receiver;
+    pub fn range(&self, topic: &str, partition: Partition, from: i64, until: i64) -> RangeRecords {
+        let (sender, bundles) = mpsc::channel(READ_AHEAD);
+        if from < until {
+            let (reader, topic) = (self.clone(), topic.to_owned());
+            tokio::spawn(reader.in_turn(move |reader| {
+                if let Err(error) = reader.read(&topic, partition, from, until, &sender) {
+                    let _ = sender.blocking_send(Err(error));
+                }
+            }));
         }
-        let (reader, topic) = (self.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = reader.read(&topic, partition, from, until, &sender) {
-                let _ = sender.blocking_send(Err(error));
-            }
+        RangeRecords { bundles, bundle: Vec::new().into_iter() }
+    }
+
+    /// Runs on a thread of its own what needs a consumer, once one is free.
+    async fn in_turn<T: Send + 'static>(
+        self,
+        read: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| ReadError::CutOff)?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let result = read(&self);
+            drop(turn);
+            result
         });
-        receiver
+        reading.await.map_err(|_| ReadError::CutOff)
     }
 
     /// The record at an offset; `None` if the next record has a higher offset.
@@ -127,8 +173,8 @@ impl RangeReader {
         topic: &str,
         partition: Partition,
     ) -> Result<(i64, i64), ReadError> {
-        let (reader, topic) = (self.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || {
+        let topic = topic.to_owned();
+        let watermarks = self.clone().in_turn(move |reader| {
             let consumer = reader.take()?;
             match consumer.fetch_watermarks(&topic, partition.0, METADATA) {
                 Ok(watermarks) => {
@@ -144,9 +190,8 @@ impl RangeReader {
                     _ => Err(error.into()),
                 },
             }
-        })
-        .await
-        .map_err(|_| ReadError::CutOff)?
+        });
+        watermarks.await?
     }
 
     /// The number of partitions of a topic; `None` if it does not exist.
@@ -154,15 +199,14 @@ impl RangeReader {
     /// # Errors
     /// If Kafka is unreachable or does not answer.
     pub async fn partition_count(&self, topic: &str) -> Result<Option<i32>, ReadError> {
-        let (reader, topic) = (self.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || {
+        let topic = topic.to_owned();
+        let count = self.clone().in_turn(move |reader| {
             let consumer = reader.take()?;
             let count = count_of(&consumer, &topic, METADATA)?;
             reader.give_back(consumer);
             Ok(count)
-        })
-        .await
-        .map_err(|_| ReadError::CutOff)?
+        });
+        count.await?
     }
 
     fn read(
@@ -171,29 +215,36 @@ impl RangeReader {
         partition: Partition,
         from: i64,
         until: i64,
-        sender: &mpsc::Sender<Result<Record, ReadError>>,
+        sender: &mpsc::Sender<Result<Vec<Record>, ReadError>>,
     ) -> Result<(), ReadError> {
         let mut consumer = self.take()?;
-        let (mut next, mut heard_at) = (from, Instant::now());
+        let (mut next, mut heard_at, mut replaced_at) = (from, Instant::now(), Instant::now());
         assign(&consumer, topic, partition, next)?;
         let mut records = Records::default();
+        let mut bundle = Bundle::default();
 
-        while !sender.is_closed() {
-            match consumer.poll(POLL) {
+        while !sender.is_closed() && next < until {
+            // What has been read is not kept back while nothing comes.
+            match consumer.poll(if bundle.is_empty() { POLL } else { Duration::ZERO }) {
+                None if !bundle.is_empty() => bundle.send(sender),
+                None if heard_at.elapsed() > LONGEST_SILENCE => {
+                    let topic = topic.to_owned();
+                    return Err(ReadError::Silent { topic, partition, offset: next });
+                }
                 // The consumer may be stranded (see `ClientHealth`), which it cannot detect itself:
                 // idle consumers are not polled, so they report no statistics.
-                None if heard_at.elapsed() > SILENCE => {
+                None if replaced_at.elapsed() > SILENCE && heard_at.elapsed() > SILENCE => {
                     consumer = self.fresh()?;
-                    heard_at = Instant::now();
+                    replaced_at = Instant::now();
                     assign(&consumer, topic, partition, next)?;
                 }
                 None => {}
                 Some(Ok(message)) if message.offset() >= until => break,
                 Some(Ok(message)) => {
                     next = message.offset() + 1;
-                    let last = next >= until;
-                    if sender.blocking_send(Ok(records.own(&message))).is_err() || last {
-                        break;
+                    bundle.push(records.own(&message));
+                    if bundle.is_full() {
+                        bundle.send(sender);
                     }
                     heard_at = Instant::now();
                 }
@@ -217,6 +268,7 @@ impl RangeReader {
             }
         }
 
+        bundle.send(sender);
         consumer.unassign()?;
         self.give_back(consumer);
         Ok(())
@@ -233,9 +285,39 @@ impl RangeReader {
 
     fn give_back(&self, consumer: BaseConsumer<ClientHealth>) {
         if let Ok(mut idle) = self.idle.lock()
-            && idle.len() < KEPT
+            && idle.len() < CONSUMERS
         {
             idle.push(consumer);
+        }
+    }
+}
+
+/// Records that are handed over together.
+#[derive(Default)]
+struct Bundle {
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl Bundle {
+    fn push(&mut self, record: Record) {
+        self.bytes += record.size();
+        self.records.push(record);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= BUNDLE_BYTES || self.records.len() >= BUNDLE
+    }
+
+    /// Hands the records over. If nobody wants them, the reading ends at its next turn.
+    fn send(&mut self, to: &mpsc::Sender<Result<Vec<Record>, ReadError>>) {
+        let Self { records, .. } = std::mem::take(self);
+        if !records.is_empty() {
+            let _ = to.blocking_send(Ok(records));
         }
     }
 }

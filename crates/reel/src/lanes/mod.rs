@@ -13,6 +13,7 @@ mod recovery;
 mod supervisor;
 
 pub(crate) use heartbeat::Heartbeat;
+pub(crate) use recovery::REPLAYS;
 #[cfg(test)]
 pub(crate) use recovery::{RecoveryError, recover};
 pub(crate) use supervisor::{LaneSupervisor, SupervisorInbox, SupervisorStopped};

@@ -30,8 +30,9 @@ const CHECKS: usize = 8;
 const CHECK_WITHIN: Duration = Duration::from_secs(15);
 /// Window in which records are gathered for one transaction.
 const GATHER: Duration = Duration::from_millis(20);
-/// Most records in one transaction, unless one bundle has more.
+/// Records in one transaction, and bundles of at most a megabyte, after which it takes no more.
 const BATCH: usize = 2_000;
+const BUNDLES: usize = 4;
 /// Shortest and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -208,7 +209,8 @@ impl Projector {
             };
             let mut bundles = vec![first];
             tokio::time::sleep(GATHER).await;
-            while bundles.iter().map(Polled::len).sum::<usize>() < BATCH
+            while bundles.len() < BUNDLES
+                && bundles.iter().map(Polled::len).sum::<usize>() < BATCH
                 && let Ok(more) = self.records.try_recv()
             {
                 bundles.push(more);

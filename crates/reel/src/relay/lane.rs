@@ -14,9 +14,14 @@ use super::publisher::Acks;
 use crate::lane::Lease;
 use crate::tables::outbox::OutboxEvent;
 
-/// Most rows of one lane in memory that were not sent yet. When half of them are left, more are
-/// read.
+/// Most rows of one lane in memory that were not sent yet. When half of them are left, or half of
+/// the bytes that the lane may hold, more are read.
 const PENDING_ROWS: usize = 4_000;
+/// Bytes of rows in memory: of all lanes together, which share them, and the least and most of one
+/// lane. One row more may be there, however large.
+const PENDING_BYTES: usize = 16 * 1024 * 1024;
+const LEAST_SHARE: usize = 256 * 1024;
+const LARGEST_SHARE: usize = 4 * 1024 * 1024;
 /// Unanswered records of a partition from which on no more are handed over; a burst may exceed it.
 /// While there are so many, librdkafka's idempotent producer sends no further request for the
 /// partition (<https://github.com/confluentinc/librdkafka/pull/4989>), and its thread spins on a
@@ -52,7 +57,7 @@ pub(super) struct Lane {
     /// The number of records handed to the producer, to compare with those answered.
     sent: u64,
     /// Rows in memory, from `next_send` on.
-    pending: VecDeque<OutboxEvent>,
+    pending: Pending,
     next_rows: NextRows,
     sending: Sending,
     burst_bytes: BurstBytes,
@@ -63,6 +68,21 @@ pub(super) struct Lane {
 /// smaller, down to single records. They stay so while this replica has the lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BurstBytes(usize);
+
+/// Rows in memory that were not sent yet.
+#[derive(Default)]
+struct Pending {
+    rows: VecDeque<OutboxEvent>,
+    bytes: usize,
+}
+
+/// How much of what it may hold in memory a lane holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fill {
+    Less,
+    Half,
+    Full,
+}
 
 /// Where the rows behind those in memory come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +123,7 @@ impl Lane {
             written: next_sequence,
             next_send: next_sequence,
             sent: 0,
-            pending: VecDeque::new(),
+            pending: Pending::default(),
             next_rows: NextRows::Table,
             sending: Sending::Active,
             burst_bytes: before.map_or(BurstBytes::MOST, |before| before.burst_bytes),
@@ -113,11 +133,11 @@ impl Lane {
     /// Takes a row that was just committed, if it follows on what is in memory. If rows in between
     /// are missing (another replica committed them), it is left to the table. One that is known
     /// already is ignored.
-    pub(super) fn take(&mut self, row: OutboxEvent) {
+    pub(super) fn take(&mut self, row: OutboxEvent, share: usize) {
         let next = self.next_row();
-        let has_room = self.pending.len() < PENDING_ROWS;
+        let has_room = self.pending.fill(share) < Fill::Full;
         if row.sequence == next && self.next_rows == NextRows::Memory && has_room {
-            self.pending.push_back(row);
+            self.pending.push(row);
         } else if row.sequence >= next {
             self.next_rows = NextRows::Table;
         }
@@ -129,15 +149,15 @@ impl Lane {
     }
 
     /// The sequence from which the table is to be read; `None` if nothing is wanted from it now.
-    pub(super) fn wants_rows(&self) -> Option<i64> {
-        let wants = self.next_rows == NextRows::Table && self.pending.len() < PENDING_ROWS / 2;
+    pub(super) fn wants_rows(&self, share: usize) -> Option<i64> {
+        let wants = self.next_rows == NextRows::Table && self.pending.fill(share) < Fill::Half;
         (wants && self.sends()).then(|| self.next_row())
     }
 
     /// Takes rows that were read from the table; `complete` if it had no more. Rows committed
     /// meanwhile are still in the channel, and follow on.
     pub(super) fn read(&mut self, rows: Vec<OutboxEvent>, complete: bool) {
-        self.pending.extend(rows);
+        rows.into_iter().for_each(|row| self.pending.push(row));
         self.next_rows = if complete { NextRows::Memory } else { NextRows::Table };
     }
 
@@ -148,7 +168,7 @@ impl Lane {
         if !self.sends() || unanswered >= self.burst_bytes.busy_from() {
             return 0;
         }
-        self.burst_bytes.take(self.pending.iter().map(|row| row.payload.len()))
+        self.burst_bytes.take(self.pending.rows.iter().map(|row| row.payload.len()))
     }
 
     /// The broker refused a batch as too large: later ones are smaller.
@@ -158,12 +178,12 @@ impl Lane {
 
     /// The row that is sent next.
     pub(super) fn next(&self) -> Option<&OutboxEvent> {
-        self.pending.front()
+        self.pending.rows.front()
     }
 
     /// The next row was handed to the producer.
     pub(super) fn sent_next(&mut self) {
-        if let Some(row) = self.pending.pop_front() {
+        if let Some(row) = self.pending.pop() {
             self.next_send = row.sequence + 1;
             self.sent += 1;
         }
@@ -229,13 +249,43 @@ impl Lane {
 
     /// Whether everything that is known to be committed was sent, acked and written to the cursor.
     fn is_drained(&self) -> bool {
-        let no_rows = self.next_rows == NextRows::Memory && self.pending.is_empty();
+        let no_rows = self.next_rows == NextRows::Memory && self.pending.rows.is_empty();
         no_rows && self.written == self.next_send
     }
 
     /// The sequence of the first row that is not in memory.
     fn next_row(&self) -> i64 {
-        self.pending.back().map_or(self.next_send, |row| row.sequence + 1)
+        self.pending.rows.back().map_or(self.next_send, |row| row.sequence + 1)
+    }
+}
+
+/// The bytes of rows that each of so many lanes may hold in memory.
+pub(super) fn share(lanes: usize) -> usize {
+    (PENDING_BYTES / lanes.max(1)).clamp(LEAST_SHARE, LARGEST_SHARE)
+}
+
+impl Pending {
+    fn push(&mut self, row: OutboxEvent) {
+        self.bytes += row.size();
+        self.rows.push_back(row);
+    }
+
+    fn pop(&mut self) -> Option<OutboxEvent> {
+        let row = self.rows.pop_front()?;
+        self.bytes -= row.size();
+        Some(row)
+    }
+
+    /// How full it is, if the lane may hold `share` bytes.
+    fn fill(&self, share: usize) -> Fill {
+        let Self { rows, bytes } = self;
+        if rows.len() >= PENDING_ROWS || *bytes >= share {
+            Fill::Full
+        } else if rows.len() >= PENDING_ROWS / 2 || *bytes >= share / 2 {
+            Fill::Half
+        } else {
+            Fill::Less
+        }
     }
 }
 
@@ -286,16 +336,24 @@ mod tests {
     #[test]
     fn rows_from_memory_are_taken_only_once_the_table_was_read_and_only_if_they_follow_on() {
         let mut lane = lane();
-        assert_eq!(lane.wants_rows(), Some(7), "what was committed before is in the table");
-        lane.take(row(8));
+        assert_eq!(
+            lane.wants_rows(LARGEST_SHARE),
+            Some(7),
+            "what was committed before is in the table"
+        );
+        lane.take(row(8), LARGEST_SHARE);
         assert_eq!(lane.burst(), 0);
 
         lane.read(vec![row(7), row(8)], true);
-        lane.take(row(9));
-        assert_eq!((lane.burst(), lane.wants_rows()), (3, None));
-        lane.take(row(11));
-        assert_eq!((lane.burst(), lane.wants_rows()), (3, Some(10)), "10 must be in the table");
-        lane.take(row(8));
+        lane.take(row(9), LARGEST_SHARE);
+        assert_eq!((lane.burst(), lane.wants_rows(LARGEST_SHARE)), (3, None));
+        lane.take(row(11), LARGEST_SHARE);
+        assert_eq!(
+            (lane.burst(), lane.wants_rows(LARGEST_SHARE)),
+            (3, Some(10)),
+            "10 must be in the table"
+        );
+        lane.take(row(8), LARGEST_SHARE);
         assert_eq!(lane.burst(), 3, "it is there already");
     }
 
@@ -342,7 +400,7 @@ mod tests {
         let mut lane = lane();
         let (done, _left) = oneshot::channel();
         assert!(lane.drain(done, later()).is_none());
-        assert_eq!(lane.wants_rows(), Some(7), "the table is read a last time");
+        assert_eq!(lane.wants_rows(LARGEST_SHARE), Some(7), "the table is read a last time");
         lane.read(vec![row(7)], true);
         assert!(!lane.has_left(Instant::now()));
         lane.sent_next();
@@ -363,5 +421,21 @@ mod tests {
             lane.left();
             assert!(left.try_recv().is_ok(), "who waits is told");
         }
+    }
+
+    #[test]
+    fn a_lane_holds_its_share_of_bytes_and_reads_the_rest_later() {
+        let mut lane = lane();
+        let large = |sequence| OutboxEvent { payload: vec![0; 300_000], ..row(sequence) };
+        lane.read(vec![large(7), large(8)], false);
+        assert_eq!(lane.wants_rows(LEAST_SHARE), None);
+        lane.look_in_table();
+        lane.take(large(9), LEAST_SHARE);
+        assert_eq!(lane.next_row(), 9, "it is left to the table");
+        lane.sent_next();
+        lane.sent_next();
+        assert_eq!(lane.wants_rows(LEAST_SHARE), Some(9));
+
+        assert_eq!((share(0), share(12), share(1_000)), (LARGEST_SHARE, 2_796_202, LEAST_SHARE));
     }
 }

@@ -14,6 +14,7 @@ mod publisher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,14 +32,15 @@ use crate::model::Partition;
 use crate::pauses::Pauses;
 use crate::tables::cursors::{self, Advance, Backlog};
 use crate::tables::outbox::{self, OutboxEvent};
-use lane::Lane;
+use lane::{Lane, share};
 use publisher::{PublishFault, SendError};
 
-/// Rows of one lane in one read.
+/// Most rows of one lane in one read.
 const READ_ROWS: usize = 1_000;
-/// Capacity of the channel from the step, in bundles of rows. What does not fit is read from the
-/// table.
+/// Capacity of the channel from the step, in bundles of rows and in bytes. What does not fit is read
+/// from the table.
 const BUNDLES: usize = 256;
+const QUEUED_BYTES: usize = 16 * 1024 * 1024;
 /// Poll interval of the table while nothing happens: doubles from the first to the second, and
 /// starts again whenever the table had rows.
 const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -58,12 +60,15 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(3);
 pub(crate) struct RelayHandle {
     rows: mpsc::Sender<Vec<OutboxEvent>>,
     controls: mpsc::UnboundedSender<Control>,
+    /// Bytes of the rows in the channel.
+    queued: Arc<AtomicUsize>,
 }
 
 /// What the relay receives.
 pub(crate) struct RelayInbox {
     rows: mpsc::Receiver<Vec<OutboxEvent>>,
     controls: mpsc::UnboundedReceiver<Control>,
+    queued: Arc<AtomicUsize>,
     /// Lanes for which another replica committed rows.
     pub(crate) notified: mpsc::Receiver<Vec<Partition>>,
 }
@@ -98,15 +103,20 @@ pub(crate) struct Relay {
 pub(crate) fn channels(notified: mpsc::Receiver<Vec<Partition>>) -> (RelayHandle, RelayInbox) {
     let (rows, row_inbox) = mpsc::channel(BUNDLES);
     let (controls, control_inbox) = mpsc::unbounded_channel();
-    let inbox = RelayInbox { rows: row_inbox, controls: control_inbox, notified };
-    (RelayHandle { rows, controls }, inbox)
+    let queued = Arc::new(AtomicUsize::new(0));
+    let inbox =
+        RelayInbox { rows: row_inbox, controls: control_inbox, queued: queued.clone(), notified };
+    (RelayHandle { rows, controls, queued }, inbox)
 }
 
 impl RelayHandle {
     /// Hands over rows that were just committed for lanes of this replica. Never waits: the step
     /// must not be held up by the relay.
     pub(crate) fn committed(&self, rows: Vec<OutboxEvent>) {
-        if self.rows.try_send(rows).is_err() {
+        let bytes = size(&rows);
+        let fits = self.queued.fetch_add(bytes, Ordering::Relaxed) + bytes <= QUEUED_BYTES;
+        if !fits || self.rows.try_send(rows).is_err() {
+            self.queued.fetch_sub(bytes, Ordering::Relaxed);
             let _ = self.controls.send(Control::LookInTable);
         }
     }
@@ -161,7 +171,7 @@ impl Relay {
                     Some(control) => self.handle_control(control),
                     None => return,
                 },
-                Some(rows) = inbox.rows.recv() => self.take(rows),
+                Some(rows) = inbox.rows.recv() => self.take(rows, &inbox.queued),
                 Some(partitions) = inbox.notified.recv() => self.look_in_table(&partitions),
                 () = publisher.acked() => {}
                 () = tokio::time::sleep(self.pause()) => {}
@@ -172,7 +182,7 @@ impl Relay {
                 self.handle_control(control);
             }
             while let Ok(rows) = inbox.rows.try_recv() {
-                self.take(rows);
+                self.take(rows, &inbox.queued);
             }
 
             self.poll_table();
@@ -241,10 +251,12 @@ impl Relay {
     }
 
     /// Takes rows that the step has just committed.
-    fn take(&mut self, rows: Vec<OutboxEvent>) {
+    fn take(&mut self, rows: Vec<OutboxEvent>, queued: &AtomicUsize) {
+        queued.fetch_sub(size(&rows), Ordering::Relaxed);
+        let share = share(self.lanes.len());
         for row in rows {
             if let Some(lane) = self.lanes.get_mut(&row.partition) {
-                lane.take(row);
+                lane.take(row, share);
             }
         }
     }
@@ -277,15 +289,18 @@ impl Relay {
 
     /// Reads the rows that are not in memory, for all lanes in one query.
     async fn read(&mut self) -> sqlx::Result<()> {
-        let lanes = self.lanes.iter();
-        let wanted: Vec<(Partition, i64)> =
-            lanes.filter_map(|(partition, lane)| Some((*partition, lane.wants_rows()?))).collect();
+        let share = share(self.lanes.len());
+        let wanted: Vec<(Partition, i64)> = self
+            .lanes
+            .iter()
+            .filter_map(|(partition, lane)| Some((*partition, lane.wants_rows(share)?)))
+            .collect();
         if wanted.is_empty() {
             return Ok(());
         }
 
-        let limit = i64::try_from(READ_ROWS).unwrap_or(i64::MAX);
-        let rows = outbox::read(self.connection.get().await?, &wanted, limit).await?;
+        let bytes = share / 2;
+        let rows = outbox::read(self.connection.get().await?, &wanted, READ_ROWS, bytes).await?;
         if !rows.is_empty() {
             failpoints::reached(failpoints::RELAY_ROWS_READ);
             self.poll = POLL.0;
@@ -299,7 +314,8 @@ impl Relay {
         }
         for (partition, rows) in by_lane {
             if let Some(lane) = self.lanes.get_mut(&partition) {
-                let complete = rows.len() < READ_ROWS;
+                let read: usize = rows.iter().map(|row| row.payload.len()).sum();
+                let complete = rows.len() < READ_ROWS && read <= bytes;
                 lane.read(rows, complete);
             }
         }
@@ -412,6 +428,11 @@ impl Relay {
 }
 
 /// Stalls a lane and asks the supervisor for its recovery, once.
+/// About how many bytes of memory rows take.
+fn size(rows: &[OutboxEvent]) -> usize {
+    rows.iter().map(OutboxEvent::size).sum()
+}
+
 fn stall(lane: &mut Lane, fault: &PublishFault, events: &mpsc::UnboundedSender<LaneEvent>) {
     let (partition, token) = (lane.lease.partition, lane.lease.token);
     if lane.stall() {

@@ -2,6 +2,7 @@
 //! has failed for good. It keeps the order of each partition, and the offsets in its acks show
 //! whether somebody else has written in between (law 1).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use rdkafka::ClientContext;
@@ -25,6 +26,8 @@ pub(crate) struct Publisher {
     topic: Arc<str>,
     producer: RwLock<Arc<ThreadedProducer<Deliveries>>>,
     acked: Arc<Notify>,
+    /// Bytes of events that were handed over and not answered.
+    unanswered: Arc<AtomicUsize>,
 }
 
 /// The acks of a lane in one log epoch, shared with the producer's thread.
@@ -78,15 +81,20 @@ pub(crate) enum SendError {
     Refused(KafkaError),
 }
 
+/// Bytes of unanswered events above which the producer gets no more. Its own queue takes twice as
+/// many, so that there always is room for a `reel.opened`.
+const UNANSWERED_BYTES: usize = 16 * 1024 * 1024;
+
 /// What waits for the answer to a record.
 pub(crate) enum Delivery {
     Opening(oneshot::Sender<Result<i64, KafkaError>>),
-    Event { acks: Arc<Acks>, sequence: i64 },
+    Event { acks: Arc<Acks>, sequence: i64, bytes: usize },
 }
 
 /// The producer's context: receives the answers to records, in order within a partition.
 struct Deliveries {
     acked: Arc<Notify>,
+    unanswered: Arc<AtomicUsize>,
     health: ClientHealth,
 }
 
@@ -96,9 +104,9 @@ impl Publisher {
         source: &'static str,
         topic: Arc<str>,
     ) -> Result<Self, KafkaError> {
-        let acked = Arc::new(Notify::new());
-        let producer = RwLock::new(Arc::new(Self::producer(kafka, &acked)?));
-        Ok(Self { kafka: kafka.clone(), source, topic, producer, acked })
+        let (acked, unanswered) = (Arc::new(Notify::new()), Arc::default());
+        let producer = RwLock::new(Arc::new(Self::producer(kafka, &acked, &unanswered)?));
+        Ok(Self { kafka: kafka.clone(), source, topic, producer, acked, unanswered })
     }
 
     /// Waits until an answer has come in since the last call.
@@ -149,21 +157,27 @@ impl Publisher {
         epoch: i64,
         acks: &Arc<Acks>,
     ) -> Result<(), SendError> {
+        if self.unanswered.load(Ordering::Relaxed) > UNANSWERED_BYTES {
+            return Err(SendError::Full);
+        }
+        let bytes = event.size();
         let envelope = Envelope { epoch: Some(epoch), ..event.envelope.clone() };
         let record = BaseRecord::with_opaque_to(
             &self.topic,
-            Box::new(Delivery::Event { acks: acks.clone(), sequence: event.sequence }),
+            Box::new(Delivery::Event { acks: acks.clone(), sequence: event.sequence, bytes }),
         )
         .partition(event.partition.0)
         .key(&event.key)
         .payload(&event.payload)
         .headers(headers(&envelope, self.source, &event.key));
-        match self.current().send(record) {
-            Ok(()) => Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                Err(SendError::Full)
-            }
-            Err((error, _)) => Err(SendError::Refused(self.replace_after(error))),
+        self.unanswered.fetch_add(bytes, Ordering::Relaxed);
+        let Err((error, _)) = self.current().send(record) else { return Ok(()) };
+
+        // It has no answer to come.
+        self.unanswered.fetch_sub(bytes, Ordering::Relaxed);
+        match error {
+            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => Err(SendError::Full),
+            error => Err(SendError::Refused(self.replace_after(error))),
         }
     }
 
@@ -187,7 +201,7 @@ impl Publisher {
                 reason,
                 "the producer has failed for good and is replaced"
             );
-            match Self::producer(&self.kafka, &self.acked) {
+            match Self::producer(&self.kafka, &self.acked, &self.unanswered) {
                 Ok(fresh) => *producer = Arc::new(fresh),
                 Err(error) => {
                     tracing::error!(
@@ -219,10 +233,15 @@ impl Publisher {
     fn producer(
         kafka: &KafkaConfig,
         acked: &Arc<Notify>,
+        unanswered: &Arc<AtomicUsize>,
     ) -> Result<ThreadedProducer<Deliveries>, KafkaError> {
         ThreadedProducer::from_config_and_context(
             &watched(&kafka.producer()),
-            Deliveries { acked: acked.clone(), health: ClientHealth::default() },
+            Deliveries {
+                acked: acked.clone(),
+                unanswered: unanswered.clone(),
+                health: ClientHealth::default(),
+            },
         )
     }
 }
@@ -299,7 +318,8 @@ impl ProducerContext for Deliveries {
         };
         match *delivery {
             Delivery::Opening(sender) => drop(sender.send(offset)),
-            Delivery::Event { acks, sequence } => {
+            Delivery::Event { acks, sequence, bytes } => {
+                self.unanswered.fetch_sub(bytes, Ordering::Relaxed);
                 if let Ok(message) = result {
                     let partition = message.partition();
                     tracing::trace!(target: "reel::acked", partition, sequence);

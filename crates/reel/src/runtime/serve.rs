@@ -25,6 +25,7 @@ use crate::admission::{Admission, Commands};
 use crate::database::Database;
 use crate::failpoints;
 use crate::kafka::{InputConsumer, RangeReader, TopicError};
+use crate::lanes::REPLAYS;
 use crate::model::Service;
 use crate::relay::Publisher;
 use crate::replica::{Replica, inputs_of, topic_of};
@@ -167,6 +168,7 @@ pub async fn serve<A: App>(
         reader,
         publisher,
         pool: database.pool(settings.connections),
+        replays: Semaphore::new(REPLAYS),
         database,
         service: PhantomData,
     });

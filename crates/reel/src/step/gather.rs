@@ -11,6 +11,7 @@ use super::due::DueDeadlines;
 use super::inputs::handled_types;
 use super::lane_set::LaneSet;
 use super::locked_rows::LockedRows;
+use super::queue::Amount;
 use super::work::WorkItem;
 use crate::admission::{Admission, CommandError, QueuedCommand};
 use crate::database::{CommitDurability, PinnedConnection};
@@ -24,9 +25,11 @@ use crate::relay::RelayHandle;
 use crate::replica::Replica;
 use crate::rows::Stored;
 
-/// Queued items of all lanes above which no more records are received. The consumer then blocks on
-/// its channel.
-const QUEUED_ITEMS: usize = 10_000;
+/// What may be queued in all lanes that run; above it no more records are received. The consumer then
+/// blocks on its channel.
+const QUEUED: Amount = Amount { items: 10_000, bytes: 32 * 1024 * 1024 };
+/// Bytes of inputs after which a batch takes no more.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Interval in which the loop wakes although nothing came: deadlines, flushes and lanes that wait
 /// for a row depend on it.
 const TICK: Duration = Duration::from_millis(100);
@@ -104,7 +107,7 @@ pub(super) struct Outputs {
 /// After a step the loop rests for as long as the step took, [`MAX_REST`] at most: what arrives
 /// meanwhile shares the next batch. On busy cores, fewer and larger steps finish the same work
 /// sooner; if little arrives, the rest has passed and nobody waits. It does not rest while a whole
-/// batch is queued, also in lanes that wait for a locked row.
+/// batch is queued.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     rests_until: Instant,
@@ -181,7 +184,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let has_room = self.lanes.queued() < QUEUED_ITEMS;
+            let has_room = !self.lanes.queued().exceeds(QUEUED);
             let rest = self.pace.rests_until.into();
             tokio::select! {
                 control = inbox.controls.recv() => match control {
@@ -202,7 +205,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             while let Ok(control) = inbox.controls.try_recv() {
                 self.handle_control(control).await?;
             }
-            while self.lanes.queued() < QUEUED_ITEMS
+            while !self.lanes.queued().exceeds(QUEUED)
                 && let Ok(polled) = inbox.records.try_recv()
             {
                 self.accept(polled);
@@ -224,8 +227,9 @@ impl<S: Service<State: Stored>> StepLoop<S> {
 
     /// Whether the loop still rests, so that more arrives and shares the next batch.
     fn rests(&self) -> bool {
-        let waiting = self.lanes.queued() + self.commands.len();
-        self.pace.rests_until > Instant::now() && waiting < self.limits.batch
+        let Amount { items, bytes } = self.lanes.queued();
+        let fills_batch = items + self.commands.len() >= self.limits.batch || bytes >= BATCH_BYTES;
+        self.pace.rests_until > Instant::now() && !fills_batch
     }
 
     async fn handle_control(&mut self, control: StepControl) -> Result<(), StepStopped> {
@@ -316,7 +320,8 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     ) -> Vec<WorkItem<S>> {
         let commands = self.commands.drain(..).filter(|queued| !queued.is_given_up());
         let mut batch: Vec<WorkItem<S>> = commands.map(WorkItem::Command).collect();
-        self.lanes.take(self.limits.batch, flush, now, &mut batch);
+        let items = self.limits.batch.saturating_sub(batch.len());
+        self.lanes.take(Amount { items, bytes: BATCH_BYTES }, flush, now, &mut batch);
         batch.append(due);
         batch
     }

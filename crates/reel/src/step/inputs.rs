@@ -1,10 +1,11 @@
 //! The inputs of one lane in the step loop: how far each was read, and what is queued.
 //! docs/states.md has the states of [`Flow`] and [`CatchUp`] as diagrams.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::queue::{Amount, Queue};
 use super::work::WorkItem;
 use crate::kafka::Assignment;
 use crate::kafka::continuity::epoch_missed;
@@ -12,9 +13,11 @@ use crate::lane::{Lease, OpenInput, OpenLane};
 use crate::log::{InputCursor, Position, Record, Verdict};
 use crate::model::{Message, Partition, Partitions, Service};
 
-/// Most items that a lane keeps in memory while it waits for a locked row. What comes after them is
-/// read from Kafka again later.
-const WAITING_ITEMS: usize = 2_000;
+/// Most that a lane keeps in memory while it waits for a locked row, if all lanes wait: a part of
+/// these. What comes after it is read from Kafka again later.
+const WAITING: Amount = Amount { items: 24_000, bytes: 16 * 1024 * 1024 };
+/// The most and the least that one lane keeps.
+const WAITING_ITEMS: (usize, usize) = (2_000, 100);
 
 /// The event types that a service handles, by topic as the broker knows it.
 pub(super) type HandledTypes = HashMap<String, HashSet<&'static str>>;
@@ -28,7 +31,7 @@ pub(super) struct LaneInputs<S: Service> {
     /// never one too few; the step asks the database before it acts on it.
     pub(super) parked: HashSet<String>,
     inputs: BTreeMap<Arc<str>, Input>,
-    queue: VecDeque<WorkItem<S>>,
+    queue: Queue<S>,
     catch_up: CatchUp,
     flow: Flow,
 }
@@ -63,7 +66,7 @@ pub(super) enum Flow {
     /// Another transaction has locked a row that the lane needs. Until then, records are queued and
     /// the step takes none.
     WaitingForRow { until: Instant },
-    /// The queue outgrew [`WAITING_ITEMS`] while the lane waited, so the consumer is unassigned
+    /// The queue outgrew its [limit](waiting_limit) while the lane waited, so the consumer is unassigned
     /// until the queue is empty. With `until`, the step still waits for the row.
     Overflowed { until: Option<Instant> },
 }
@@ -85,13 +88,13 @@ impl Flow {
         }
     }
 
-    /// The queue has this length now: a waiting lane may overflow, an overflowed one may be empty.
-    pub(super) fn queue_is(self, items: usize) -> Self {
+    /// The queue holds so much now: a waiting lane may overflow, an overflowed one may be empty.
+    pub(super) fn queue_is(self, queued: Amount, limit: Amount) -> Self {
         match self {
-            Self::WaitingForRow { until } if items > WAITING_ITEMS => {
+            Self::WaitingForRow { until } if queued.exceeds(limit) => {
                 Self::Overflowed { until: Some(until) }
             }
-            Self::Overflowed { until } if items == 0 => match until {
+            Self::Overflowed { until } if queued.items == 0 => match until {
                 Some(until) => Self::WaitingForRow { until },
                 None => Self::Open,
             },
@@ -124,7 +127,7 @@ impl<S: Service> LaneInputs<S> {
             assignment,
             parked: lane.parked,
             inputs: inputs.collect(),
-            queue: VecDeque::new(),
+            queue: Queue::new(),
             catch_up: CatchUp::NotBegun,
             flow: Flow::Open,
         }
@@ -215,9 +218,9 @@ impl<S: Service> LaneInputs<S> {
         self.flow = change(self.flow);
     }
 
-    /// Reports the queue's length to the flow.
-    pub(super) fn update_flow(&mut self) {
-        self.flow = self.flow.queue_is(self.queue.len());
+    /// Reports to the flow how much is queued, of the most that a waiting lane may hold.
+    pub(super) fn update_flow(&mut self, limit: Amount) {
+        self.flow = self.flow.queue_is(self.queue.amount(), limit);
     }
 
     /// The position of an input in the database; `None` if the lane has no such input.
@@ -240,10 +243,9 @@ impl<S: Service> LaneInputs<S> {
         self.queue.retain(|item| !item.is_done_at(topic, &stored));
     }
 
-    /// Takes up to `limit` items from the front of the queue.
-    pub(super) fn take(&mut self, limit: usize, into: &mut Vec<WorkItem<S>>) {
-        let count = limit.min(self.queue.len());
-        into.extend(self.queue.drain(..count));
+    /// Takes items from the front of the queue until `room` is used up.
+    pub(super) fn take(&mut self, room: &mut Amount, into: &mut Vec<WorkItem<S>>) {
+        self.queue.take(room, into);
     }
 
     /// Puts items that were taken back at the front of the queue, in their order.
@@ -253,8 +255,8 @@ impl<S: Service> LaneInputs<S> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.queue.len()
+    pub(super) fn queued(&self) -> Amount {
+        self.queue.amount()
     }
 
     pub(super) fn has_effects(&self) -> bool {
@@ -299,6 +301,14 @@ impl<S: Service> LaneInputs<S> {
     }
 }
 
+/// The most that a lane keeps in memory while it waits for a locked row, if the service has so many
+/// lanes.
+pub(super) fn waiting_limit(partitions: Partitions) -> Amount {
+    let count = usize::try_from(partitions.count()).unwrap_or(1);
+    let (most, least) = WAITING_ITEMS;
+    Amount { items: (WAITING.items / count).clamp(least, most), bytes: WAITING.bytes / count }
+}
+
 /// The event types that a service handles; `topic` maps a name to the broker's name of the topic.
 pub(super) fn handled_types<S: Service>(topic: impl Fn(&str) -> String) -> HandledTypes {
     let mut handled = HandledTypes::new();
@@ -326,7 +336,12 @@ mod tests {
     use crate::tests::till::Till;
     use crate::wire::Envelope;
 
-    const FULL: usize = WAITING_ITEMS + 1;
+    const LIMIT: Amount = Amount { items: 10, bytes: 1_000 };
+    const FULL: Amount = Amount { items: 11, bytes: 11 };
+
+    fn items(items: usize) -> Amount {
+        Amount { items, bytes: 0 }
+    }
     const TOPIC: &str = "paid";
 
     /// A lane that was opened when its input had this end.
@@ -375,7 +390,7 @@ mod tests {
         assert!(!lane.has_caught_up(limit), "two records are queued that were there");
 
         let mut batch = Vec::new();
-        lane.take(2, &mut batch);
+        lane.take(&mut Amount { items: 2, bytes: 100_000 }, &mut batch);
         let (_, after) = batch[1].moves().expect("an input");
         assert!(!lane.has_caught_up(limit), "they are in a batch");
         lane.committed(TOPIC, after);
@@ -394,7 +409,7 @@ mod tests {
         assert_eq!(lane.blocked().count(), 1, "0 is missing");
 
         let mut batch = Vec::new();
-        lane.take(2, &mut batch);
+        lane.take(&mut Amount { items: 2, bytes: 100_000 }, &mut batch);
         let [WorkItem::Malformed { after, .. }] = &batch[..] else {
             panic!("only its dead letter")
         };
@@ -409,7 +424,7 @@ mod tests {
         let later = Record { offset: 7, envelope: Ok(later), ..record(0) };
         let reason = lane.accept(later, partitions, &HandledTypes::new()).expect_err("loss");
         assert!(reason.contains("epoch 4 at offset 7"), "{reason}");
-        assert_eq!(lane.len(), 0);
+        assert_eq!(lane.queued(), Amount::default());
     }
 
     #[test]
@@ -426,28 +441,38 @@ mod tests {
     fn a_lane_that_waits_for_a_row_overflows_and_is_read_again_when_its_queue_is_empty() {
         let until = Instant::now() + Duration::from_secs(60);
         let waiting = Flow::Open.wait_for_row(until);
-        assert_eq!(waiting.queue_is(WAITING_ITEMS), waiting);
-        let overflowed = waiting.queue_is(FULL);
+        assert_eq!(waiting.queue_is(LIMIT, LIMIT), waiting);
+        let overflowed = waiting.queue_is(FULL, LIMIT);
+        assert_eq!(waiting.queue_is(Amount { items: 1, bytes: 1_001 }, LIMIT), overflowed);
         assert!(waiting.is_assigned() && !overflowed.is_assigned());
         assert!(!overflowed.is_ready(Instant::now()) && overflowed.is_ready(until));
 
         let draining = overflowed.committed();
         assert!(draining.is_ready(Instant::now()) && !draining.is_assigned());
-        assert_eq!(draining.queue_is(1), draining);
-        assert_eq!(draining.queue_is(0), Flow::Open);
+        assert_eq!(draining.queue_is(items(1), LIMIT), draining);
+        assert_eq!(draining.queue_is(items(0), LIMIT), Flow::Open);
     }
 
     #[test]
     fn an_overflowed_lane_that_meets_another_locked_row_waits_for_it_behind_an_empty_queue_too() {
         let until = Instant::now();
-        let overflowed = Flow::Open.wait_for_row(until).queue_is(FULL).committed();
+        let overflowed = Flow::Open.wait_for_row(until).queue_is(FULL, LIMIT).committed();
         let again = overflowed.wait_for_row(until);
-        assert_eq!(again.queue_is(0), Flow::WaitingForRow { until });
+        assert_eq!(again.queue_is(items(0), LIMIT), Flow::WaitingForRow { until });
+    }
+
+    #[test]
+    fn the_lanes_that_wait_share_what_they_may_keep() {
+        let limit = |count| waiting_limit(Partitions::new(count).expect("a count"));
+        assert_eq!(limit(4).items, 2_000);
+        assert_eq!(limit(12), Amount { items: 2_000, bytes: WAITING.bytes / 12 });
+        assert_eq!(limit(96).items, 250);
+        assert_eq!(limit(1_000).items, 100);
     }
 
     #[test]
     fn a_lane_that_waits_for_nothing_never_overflows() {
-        assert_eq!(Flow::Open.queue_is(FULL), Flow::Open);
+        assert_eq!(Flow::Open.queue_is(FULL, LIMIT), Flow::Open);
         assert_eq!(Flow::Open.wait_for_row(Instant::now()).committed(), Flow::Open);
     }
 }

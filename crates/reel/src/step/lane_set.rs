@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::inputs::{Flow, HandledTypes, LaneInputs};
+use super::inputs::{Flow, HandledTypes, LaneInputs, waiting_limit};
+use super::queue::Amount;
 use super::work::{Moves, WorkItem};
 use crate::kafka::{Delivered, InputConsumer};
 use crate::lane::{Lease, OpenLane};
@@ -19,6 +20,7 @@ pub(super) struct LaneSet<S: Service> {
     consumer: InputConsumer,
     partitions: Partitions,
     handled: HandledTypes,
+    waiting_limit: Amount,
 }
 
 impl<S: Service> LaneSet<S> {
@@ -27,7 +29,8 @@ impl<S: Service> LaneSet<S> {
         partitions: Partitions,
         handled: HandledTypes,
     ) -> Self {
-        Self { lanes: HashMap::new(), consumer, partitions, handled }
+        let waiting_limit = waiting_limit(partitions);
+        Self { lanes: HashMap::new(), consumer, partitions, handled, waiting_limit }
     }
 
     pub(super) fn get(&self, partition: Partition) -> Option<&LaneInputs<S>> {
@@ -97,7 +100,7 @@ impl<S: Service> LaneSet<S> {
 
             // Too many wait for a locked row. From the next record on they are dropped here, and
             // read again once the queue is empty.
-            lane.update_flow();
+            lane.update_flow(self.waiting_limit);
             if !lane.flow().is_assigned() {
                 self.consumer.unassign(partition);
             }
@@ -105,11 +108,11 @@ impl<S: Service> LaneSet<S> {
         broken
     }
 
-    /// Fills the batch up to `limit` items from the lanes that have something to do. With `flush`,
-    /// also from those in which only positions have moved.
+    /// Fills the batch from the lanes that have something to do, until `room` is used up. With
+    /// `flush`, also from those in which only positions have moved.
     pub(super) fn take(
         &mut self,
-        limit: usize,
+        mut room: Amount,
         flush: bool,
         now: Instant,
         batch: &mut Vec<WorkItem<S>>,
@@ -117,7 +120,7 @@ impl<S: Service> LaneSet<S> {
         for (partition, lane) in &mut self.lanes {
             lane.begin_catch_up(now);
             if lane.flow().is_ready(now) && (flush || lane.has_effects()) {
-                lane.take(limit.saturating_sub(batch.len()), batch);
+                lane.take(&mut room, batch);
             }
 
             // An overflowed lane is read on, from behind what it had queued, once all of that has
@@ -125,7 +128,7 @@ impl<S: Service> LaneSet<S> {
             if lane.flow().is_assigned() {
                 continue;
             }
-            lane.update_flow();
+            lane.update_flow(self.waiting_limit);
             if lane.flow().is_assigned() {
                 lane.assignment = self.consumer.assign(*partition, lane.next_offsets().collect());
             }
@@ -175,9 +178,12 @@ impl<S: Service> LaneSet<S> {
         }
     }
 
-    /// The number of items that are queued in all lanes.
-    pub(super) fn queued(&self) -> usize {
-        self.lanes.values().map(LaneInputs::len).sum()
+    /// What is queued in the lanes that do not wait for a locked row. Those that do have limits of
+    /// their own, so that they keep nothing from the others.
+    pub(super) fn queued(&self) -> Amount {
+        let now = Instant::now();
+        let running = self.lanes.values().filter(|lane| lane.flow().is_ready(now));
+        running.map(LaneInputs::queued).sum()
     }
 
     /// The lanes whose deadlines may fire (law 9), which wait no longer than `limit`.

@@ -2,8 +2,8 @@
 //!
 //! In reading order: [`gather`] collects what is waiting; [`transaction`] loads the rows, has
 //! [`decide`] call the pure functions, writes what they return and commits; [`commit`] brings the
-//! batch to its end, whole or in parts, and answers commands. [`lane_set`] and [`inputs`] hold the
-//! inputs that are waiting, [`due`] finds deadlines, [`locked_rows`] knows which rows somebody else
+//! batch to its end, whole or in parts, and answers commands. [`lane_set`], [`inputs`] and [`queue`]
+//! hold the inputs that are waiting, [`due`] finds deadlines, [`locked_rows`] knows which rows somebody else
 //! has locked, [`work`] is what all of them pass around.
 
 mod commit;
@@ -13,6 +13,7 @@ mod gather;
 mod inputs;
 mod lane_set;
 mod locked_rows;
+mod queue;
 mod transaction;
 mod work;
 

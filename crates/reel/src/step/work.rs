@@ -74,6 +74,16 @@ impl<S: Service> WorkItem<S> {
         }
     }
 
+    /// About how many bytes of memory a queued item takes. An input that was decoded takes as much
+    /// again.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Input { record, .. } => 2 * record.size(),
+            Self::Malformed { record, .. } => record.size(),
+            Self::Skip { .. } | Self::Command(_) | Self::Deadline { .. } => 0,
+        }
+    }
+
     /// Whether the item may write anything besides a position.
     pub(super) fn is_effective(&self) -> bool {
         !matches!(self, Self::Skip { .. })

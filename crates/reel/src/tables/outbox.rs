@@ -89,14 +89,22 @@ returning place, seq, step, recorded_at"
     )
 }
 
-/// The next rows of several partitions, in order.
+/// The next rows of several partitions, in order: of each at most $3, and none behind the one with
+/// which the payloads exceed $4 bytes. The lengths are known without reading the payloads.
 const READ: &str = "
 select o.partition, o.seq, o.event_id, o.key, o.type, o.payload, o.headers,
     o.step, o.place, o.recorded_at
 from unnest($1::integer[], $2::bigint[]) as wanted(partition, seq)
 cross join lateral (
-    select * from reel.outbox
-    where partition = wanted.partition and seq >= wanted.seq order by seq limit $3
+    select * from (
+        select *, sum(octet_length(payload)) over (order by seq) - octet_length(payload)
+            as bytes_before
+        from (
+            select * from reel.outbox
+            where partition = wanted.partition and seq >= wanted.seq order by seq limit $3
+        ) as next_rows
+    ) as sized
+    where bytes_before <= $4
 ) as o
 order by o.partition, o.seq";
 
@@ -184,16 +192,19 @@ fn push(pending: &[PendingEvent], params: &mut ArrayParams) {
     params.push(pending.iter().map(|event| sqlx::types::Json(&event.causality)));
 }
 
-/// The rows of each partition from a sequence on, at most `limit` of each.
+/// The rows of each partition from a sequence on, at most `limit` of each, and none behind the one
+/// with which the payloads exceed `bytes`.
 pub(crate) async fn read(
     connection: &mut PgConnection,
     from: &[(Partition, i64)],
-    limit: i64,
+    limit: usize,
+    bytes: usize,
 ) -> sqlx::Result<Vec<OutboxEvent>> {
     let rows: Vec<OutboxRow> = sqlx::query_as(READ)
         .bind(from.iter().map(|(partition, _)| partition.0).collect::<Vec<_>>())
         .bind(from.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>())
-        .bind(limit)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().map(OutboxEvent::from).collect())
@@ -215,6 +226,14 @@ pub(crate) async fn first_fork(
     .bind(read.iter().map(|(_, event_id)| *event_id).collect::<Vec<_>>())
     .fetch_optional(connection)
     .await
+}
+
+impl OutboxEvent {
+    /// About how many bytes of memory it takes: key, payload, and an allowance for the rest.
+    pub(crate) fn size(&self) -> usize {
+        const REST: usize = 512;
+        self.key.len() + self.payload.len() + REST
+    }
 }
 
 impl PendingEvent {

@@ -20,6 +20,9 @@ use crate::wire::Causality;
 /// An address where no broker listens.
 const NOWHERE: &str = "127.0.0.1:1";
 
+/// A limit of bytes that no read reaches.
+const ANY: usize = 1_000_000;
+
 /// Appends events to an outbox whose lanes are all open.
 async fn appended(connection: &mut PgConnection, events: Vec<PendingEvent>) -> Vec<OutboxEvent> {
     match append(connection, WriteBatch::default(), events).await.expect("append") {
@@ -69,7 +72,7 @@ async fn concurrent_commands_on_one_partition_get_contiguous_sequences_in_commit
     let mut seen = 0_i64;
     let reading = async {
         while seen < total {
-            for row in read(&mut reader, &[(Partition(0), seen)], 1_000).await.expect("read") {
+            for row in read(&mut reader, &[(Partition(0), seen)], 1_000, ANY).await.expect("read") {
                 assert_eq!(row.sequence, seen, "a sequence was skipped");
                 seen += 1;
             }
@@ -95,8 +98,22 @@ async fn a_rolled_back_command_leaves_no_gap() {
             .expect("end");
     }
 
-    let rows = read(&mut connection, &[(Partition(2), 0)], 10).await.expect("read");
+    let rows = read(&mut connection, &[(Partition(2), 0)], 10, ANY).await.expect("read");
     assert_eq!(rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test]
+async fn a_read_ends_with_the_row_that_exceeds_its_bytes() {
+    let fixture = Fixture::open("bytes").await;
+    let mut connection = fixture.connection().await;
+    let large = |partition| PendingEvent { payload: vec![0; 1_000], ..pending(partition) };
+    let events = (0..4).map(|_| large(0)).chain((0..4).map(|_| pending(1))).collect();
+    appended(&mut connection, events).await;
+
+    let lanes = [(Partition(0), 1), (Partition(1), 0)];
+    let rows = read(&mut connection, &lanes, 3, 1_500).await.expect("read");
+    let read: Vec<_> = rows.iter().map(|row| (row.partition.0, row.sequence)).collect();
+    assert_eq!(read, [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
 }
 
 #[tokio::test]

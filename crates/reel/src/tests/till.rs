@@ -12,6 +12,7 @@ use sqlx::{PgConnection, Row};
 use crate::database::Database;
 use crate::kafka::{KafkaConfig, RangeReader};
 use crate::lane::Lease;
+use crate::lanes::REPLAYS;
 use crate::migrations;
 use crate::model::{
     Impossible, Key, Keyed, Partition, Partitions, Rows, Service, Timestamp, Trigger,
@@ -242,6 +243,7 @@ impl Fixture {
                 Publisher::new(&kafka, Till::NAME, topic_of::<Till>(&kafka)).expect("publisher"),
             ),
             pool: service_database.pool(16),
+            replays: tokio::sync::Semaphore::new(REPLAYS),
             database: service_database,
             service: std::marker::PhantomData,
         });

@@ -19,9 +19,12 @@ use crate::rows::Stored;
 use crate::tables::{cursors, dead_letters, positions};
 use replay::Chunk;
 
-/// Events that one chunk of the replay commits together. It bounds memory, and how long rows are
-/// locked.
+/// Events that one chunk of the replay commits together, and bytes after which it takes no more.
+/// They bound memory, and how long rows are locked.
 const CHUNK: usize = 1_000;
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Lanes that are replayed at a time, each with a chunk in memory.
+pub(crate) const REPLAYS: usize = 8;
 
 /// Why a lane could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,7 @@ pub(crate) async fn recover<S: Service<State: Stored>>(
     }
 
     // What it has sent before is in the topic, and counts for consumers. So it must count for us.
+    let turn = replica.replays.acquire().await;
     let (cursor, rest) = read_own_topic(replica, lease, cursor, epoch).await?;
 
     // Only the last chunk opens the lane, and there always is one. If an earlier one did, a command
@@ -72,6 +76,7 @@ pub(crate) async fn recover<S: Service<State: Stored>>(
     let opened = Position { next_offset: epoch + 1, epoch, opened_id: Some(opened_id), ..cursor };
     let chunk = Chunk { records: &rest, cursor: &opened, opens: true };
     replay::commit(replica, lease, chunk).await?;
+    drop((turn, rest));
 
     // The positions come last, because the replay has restored them.
     let inputs = open_inputs(replica, lease).await?;
@@ -115,7 +120,7 @@ async fn read_own_topic<S: Service<State: Stored>>(
     until: i64,
 ) -> Result<(Position, Vec<Record>), RecoveryError> {
     let partition = lease.partition;
-    let mut chunk = Vec::new();
+    let (mut chunk, mut bytes) = (Vec::new(), 0);
     let mut records = replica.reader.range(&replica.topic, partition, cursor.next_offset, until);
     while let Some(record) = records.recv().await {
         let record = record?;
@@ -123,7 +128,10 @@ async fn read_own_topic<S: Service<State: Stored>>(
         // What consumers drop does not count here either: the relay sends it again if it is in the
         // outbox.
         match cursor.read(&record) {
-            Verdict::Apply => chunk.push(record),
+            Verdict::Apply => {
+                bytes += record.size();
+                chunk.push(record);
+            }
             Verdict::Malformed(reason) => tracing::warn!(
                 event.code = "topic.foreign_record", %partition, offset = record.offset, reason,
                 "somebody else wrote to our topic"
@@ -134,10 +142,11 @@ async fn read_own_topic<S: Service<State: Stored>>(
             Verdict::Opened | Verdict::Duplicate | Verdict::Stale | Verdict::Gap { .. } => {}
         }
 
-        if chunk.len() == CHUNK {
+        if chunk.len() == CHUNK || bytes >= CHUNK_BYTES {
             let full = Chunk { records: &chunk, cursor: &cursor, opens: false };
             replay::commit(replica, lease, full).await?;
             chunk.clear();
+            bytes = 0;
         }
     }
 

@@ -190,7 +190,9 @@ async fn an_invalid_setting_is_reported_in_one_line_with_its_name_and_exit_code_
     let shop = Shop::prepared(|_| {}).await?;
     for (name, value) in [
         ("LEASE", "soon"),
+        ("LEASE", "900ms"),
         ("BATCH", "0"),
+        ("BATCH", "10001"),
         ("DATABASE_URL", "mysql://x"),
         ("ORDER_PRICES", "/nowhere.json"),
         ("RDKAFKA_NO_SUCH_THING", "1"),

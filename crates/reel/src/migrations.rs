@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{Connection as _, PgConnection, SqlStr};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr as _};
 
 const SCHEMA: &str = "reel";
 const VERSIONS: &str = "reel.migrations";
@@ -54,7 +54,8 @@ pub fn embedded(files: &[(&'static str, &'static str)]) -> Migrator {
         let numbered = parts.and_then(|(number, what)| Some((number.parse().ok()?, what)));
         let (version, what) = numbered
             .unwrap_or_else(|| panic!("the migration {path} is not named like 0002_accounts.sql"));
-        let sql = SqlStr::from_static(sql);
+        // A checkout may have changed the line ends, which must not change the checksum.
+        let sql = AssertSqlSafe(sql.replace("\r\n", "\n")).into_sql_str();
         Migration::new(version, what.replace('_', " ").into(), MigrationType::Simple, sql, false)
     };
     Migrator::with_migrations(files.iter().map(migration).collect())

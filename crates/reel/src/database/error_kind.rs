@@ -13,18 +13,11 @@ pub(crate) enum DatabaseErrorKind {
     /// A value cannot be stored, or a row that is stored cannot be read: find the message that has
     /// or needs it.
     Poison,
-    /// The server cannot be reached, ended the session, or has no tables yet: wait and connect
-    /// again.
+    /// The server cannot be reached, ended the session, has no tables yet or refuses something that
+    /// an operator can grant: wait and connect again.
     Lost,
     /// Neither waiting nor another batch can help: stop.
     Broken,
-}
-
-/// Whether an error means that the database lacks a table, schema, function or column: it is not
-/// migrated to this release yet.
-pub(crate) fn is_not_migrated(error: &Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    matches!(code.as_deref(), Some("42P01" | "3F000" | "42883" | "42703"))
 }
 
 impl DatabaseErrorKind {
@@ -60,7 +53,10 @@ impl DatabaseErrorKind {
             // No such table, schema, function, database or sequence: it is not migrated yet, or was
             // recreated while we ran.
             ("42P01" | "3F000" | "42883" | "3D000" | "XX000", _) => Self::Lost,
-            (_, "08" | "25" | "53" | "57" | "58") => Self::Lost,
+            // Somebody has to change something outside, as with a right that is missing
+            // (`refusal`), and then all goes on.
+            ("42501" | "26000" | "42P05", _) => Self::Lost,
+            (_, "08" | "0A" | "25" | "28" | "53" | "57" | "58") => Self::Lost,
             _ => Self::Broken,
         }
     }

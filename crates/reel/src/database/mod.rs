@@ -8,14 +8,18 @@
 mod epoch;
 mod error_kind;
 mod pool;
+mod refusal;
+mod server;
 mod session;
 mod write_batch;
 
 use std::time::Duration;
 
 pub(crate) use epoch::DatabaseEpoch;
-pub(crate) use error_kind::{DatabaseErrorKind, is_not_migrated};
+pub(crate) use error_kind::DatabaseErrorKind;
 pub use pool::ConnectionPool;
+pub(crate) use refusal::{Refusal, is_not_migrated, refusal, what_is_wrong};
+pub(crate) use server::{ServerError, look_at_server};
 pub use session::Database;
 pub(crate) use session::{CommitDurability, PinnedConnection};
 pub(crate) use write_batch::Placeholders;

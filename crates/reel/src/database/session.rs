@@ -1,10 +1,11 @@
 //! Sessions that block nobody for long: if a process is paused inside a transaction, the server
 //! ends it.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor as _, PgConnection};
 
 use super::{ConnectionPool, answered_within};
@@ -45,6 +46,8 @@ impl Database {
                 ("tcp_user_timeout", milliseconds(idle * 2)),
                 ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
                 ("TimeZone", "UTC".to_owned()),
+                // Whatever the role's is: a service's own tables are named without a schema.
+                ("search_path", "public".to_owned()),
                 // Rows are read by key. A plan that was cached while a table was small would keep
                 // scanning all of it after it has grown.
                 ("enable_seqscan", "off".to_owned()),
@@ -55,6 +58,19 @@ impl Database {
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
         Ok(Self { options })
+    }
+
+    /// Whether a session with it may be in clear text although it goes over a network: the mode in
+    /// its URL, or none, falls back to that if the server has no TLS.
+    pub(crate) fn may_be_clear_text(&self) -> bool {
+        let falls_back =
+            matches!(self.options.get_ssl_mode(), PgSslMode::Allow | PgSslMode::Prefer);
+        let host = self.options.get_host();
+        let is_local = self.options.get_socket().is_some()
+            || host.starts_with('/')
+            || host == "localhost"
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        falls_back && !is_local
     }
 
     /// A pool of at most this many connections, which are opened when they are needed.
@@ -152,5 +168,23 @@ impl PinnedConnection {
     /// Drops the connection; the next use opens another.
     pub(crate) fn lose(&mut self) {
         self.connection = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_over_a_network_is_in_clear_text_only_if_the_url_says_so() {
+        let may_be = |url: &str| {
+            Database::new(url, "till", Duration::from_secs(5)).expect("valid").may_be_clear_text()
+        };
+        assert!(may_be("postgres://till@db/till"));
+        assert!(may_be("postgres://till@db/till?sslmode=prefer"));
+        assert!(!may_be("postgres://till@db/till?sslmode=require"));
+        assert!(!may_be("postgres://till@db/till?sslmode=disable"), "nobody is surprised");
+        assert!(!may_be("postgres://till@localhost/till"));
+        assert!(!may_be("postgres://till@127.0.0.1/till"));
     }
 }

@@ -23,7 +23,9 @@ use super::held::{HeldLane, HeldLanes};
 use super::rebalance::{Holdings, is_cut_off, rebalance};
 use super::recovery::RecoveryError;
 use crate::admission::Admission;
-use crate::database::{ANSWER_WITHIN, DatabaseEpoch, answered, is_not_migrated};
+use crate::database::{
+    ANSWER_WITHIN, DatabaseEpoch, Refusal, answered, is_not_migrated, refusal, what_is_wrong,
+};
 use crate::lane::{LaneEvent, LaneState, Lease, OpenLane};
 use crate::model::{Partition, Service};
 use crate::notify;
@@ -553,28 +555,21 @@ impl<S: Service<State: Stored>> LaneSupervisor<S> {
     /// Reports that the database cannot be asked (each time until it was asked once, then once an
     /// outage), and suspends admission: what is in progress goes on under its own fences.
     fn report_database_error(&self, error: &sqlx::Error) {
-        let missing = is_not_migrated(error);
         if self.admission.closed().is_none() || self.database_epoch.is_none() {
-            if missing {
-                tracing::error!(
-                    event.code = "database.not_migrated",
-                    "the database lacks tables of this release: run `{} migrate`, or start with \
-                     --migrate",
-                    S::NAME
-                );
-            } else {
-                tracing::warn!(
+            match refusal(error) {
+                Some(Refusal { what, mend }) if is_not_migrated(error) => tracing::error!(
+                    event.code = "database.not_migrated", error = %error, "{what}: {mend}"
+                ),
+                Some(Refusal { what, mend }) => tracing::error!(
+                    event.code = "database.refuses", error = %error, "{what}: {mend}"
+                ),
+                None => tracing::warn!(
                     event.code = "database.unreachable", error = %error,
                     "leases cannot be renewed: the database does not answer"
-                );
+                ),
             }
         }
-
-        self.admission.suspend(if missing {
-            "its database lacks tables of this release"
-        } else {
-            "the database does not answer"
-        });
+        self.admission.suspend(what_is_wrong(error));
     }
 
     /// Publishes the states of the lanes, for health and the projectors.

@@ -19,7 +19,7 @@ use crate::tables::outbox::OutboxEvent;
 const PENDING_ROWS: usize = 4_000;
 /// Bytes of rows in memory: of all lanes together, which share them, and the least and most of one
 /// lane. One row more may be there, however large.
-const PENDING_BYTES: usize = 16 * 1024 * 1024;
+const PENDING_BYTES: usize = 32 * 1024 * 1024;
 const LEAST_SHARE: usize = 256 * 1024;
 const LARGEST_SHARE: usize = 4 * 1024 * 1024;
 /// Unanswered records of a partition from which on no more are handed over; a burst may exceed it.

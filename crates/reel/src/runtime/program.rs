@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sqlx::PgConnection;
 use sqlx::migrate::MigrateError;
 use tracing_subscriber::EnvFilter;
@@ -13,7 +14,7 @@ use super::settings::{
     DatabaseSettings, HttpSettings, KafkaSettings, LogFormat, RunSettings, TopicSettings,
 };
 use super::{App, ConfigError, health};
-use crate::database::Database;
+use crate::database::{Database, ServerError, look_at_server};
 use crate::kafka::Topics;
 use crate::migrations;
 use crate::model::{Event, Service};
@@ -65,8 +66,11 @@ struct Run<A: App> {
 #[must_use]
 pub fn main<A: App>() -> ExitCode {
     let arguments = with_default_command(std::env::args_os().collect());
-    let matches =
-        Program::<A>::command().name(<A::Service as Service>::NAME).try_get_matches_from(arguments);
+    let command = Program::<A>::command().name(<A::Service as Service>::NAME);
+    if let Some(name) = variables(&command).find(|name| !is_text(name)) {
+        return refuse(&format!("{name} is not UTF-8"));
+    }
+    let matches = without_empty_variables(command).try_get_matches_from(arguments);
     let program = match matches.and_then(|matches| Program::<A>::from_arg_matches(&matches)) {
         Ok(program) => program,
         Err(error) if error.use_stderr() => return refuse(&in_one_line(&error.to_string())),
@@ -110,6 +114,35 @@ pub fn main<A: App>() -> ExitCode {
     }
 }
 
+/// The environment variables that set something of a command or its subcommands, and what they are
+/// besides.
+fn variables(command: &clap::Command) -> impl Iterator<Item = String> {
+    let commands = std::iter::once(command).chain(command.get_subcommands());
+    let of_arguments = commands.flat_map(clap::Command::get_arguments).filter_map(Arg::get_env);
+    let of_arguments: Vec<String> =
+        of_arguments.map(|name| name.to_string_lossy().into_owned()).collect();
+    of_arguments.into_iter().chain(["RUST_LOG".to_owned()])
+}
+
+/// Whether a variable is text, or not set.
+fn is_text(name: &str) -> bool {
+    std::env::var_os(name).is_none_or(|value| value.to_str().is_some())
+}
+
+/// Has a variable that is set to nothing be as one that is not set, as compose files and charts
+/// write it.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let unset_if_empty = |arg: Arg| {
+        let is_empty = arg
+            .get_env()
+            .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+        if is_empty { arg.env(Resettable::Reset) } else { arg }
+    };
+    command
+        .mut_args(unset_if_empty)
+        .mut_subcommands(move |subcommand| subcommand.mut_args(unset_if_empty))
+}
+
 /// Adds the command `run` if there is none.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let first = arguments.get(1).and_then(|argument| argument.to_str());
@@ -132,8 +165,18 @@ async fn migrate_at<A: App>(settings: &DatabaseSettings) -> Result<(), ServeErro
     let database = Database::new(&settings.url()?, name, std::time::Duration::from_secs(60))
         .map_err(|error| bad_url(&error))?;
     let mut connection = database.connect().await?;
-    migrate::<A>(&mut connection).await?;
-    Ok(())
+    look_and_migrate::<A>(&mut connection).await
+}
+
+/// Migrates a database, unless it is one that cannot be used.
+pub(super) async fn look_and_migrate<A: App>(
+    connection: &mut PgConnection,
+) -> Result<(), ServeError> {
+    match look_at_server(connection).await {
+        Ok(_) => Ok(migrate::<A>(connection).await?),
+        Err(ServerError::Database(error)) => Err(error.into()),
+        Err(unusable) => Err(bad_database(&unusable).into()),
+    }
 }
 
 async fn create_topics<A: App>(
@@ -161,13 +204,18 @@ pub(super) fn bad_url(error: &sqlx::Error) -> ConfigError {
     }
 }
 
+pub(super) fn bad_database(unusable: &ServerError) -> ConfigError {
+    ConfigError { name: "DATABASE_URL".into(), reason: unusable.to_string() }
+}
+
 pub(super) fn bad_property(error: &rdkafka::error::KafkaError) -> ConfigError {
     ConfigError { name: "RDKAFKA_… or KAFKA_BROKERS".into(), reason: error.to_string() }
 }
 
 fn log_as(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,librdkafka=off"));
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.is_empty());
+    let filter = wanted.and_then(|wanted| EnvFilter::try_new(wanted).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new("info,librdkafka=off"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Human => log.init(),

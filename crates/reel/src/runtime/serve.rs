@@ -16,13 +16,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::health::{self, Health};
-use super::program::{bad_property, bad_url, migrate};
+use super::program::{bad_property, bad_url, look_and_migrate};
 use super::settings::RunSettings;
 use super::topics::{PartitionsInUse, Waiting};
 use super::wiring::{self, ReplicaParts, Running};
 use super::{App, ConfigError, HttpContext};
 use crate::admission::{Admission, Commands};
-use crate::database::Database;
+use crate::database::{Database, what_is_wrong};
 use crate::failpoints;
 use crate::kafka::{InputConsumer, RangeReader, TopicError};
 use crate::lanes::REPLAYS;
@@ -48,8 +48,8 @@ pub enum ServeError {
     /// A setting is wrong.
     #[error(transparent)]
     Setting(#[from] ConfigError),
-    /// The database is unreachable.
-    #[error("the database does not answer")]
+    /// The database is unreachable, or refuses.
+    #[error("{}", what_is_wrong(.0))]
     Database(#[from] sqlx::Error),
     /// A migration of the database failed.
     #[error("the database cannot be migrated")]
@@ -124,6 +124,13 @@ pub async fn serve<A: App>(
     let name = <A::Service as Service>::NAME;
     let database = Database::new(&settings.database.url()?, name, settings.lease);
     let database = database.map_err(|error| bad_url(&error))?;
+    if database.may_be_clear_text() {
+        tracing::warn!(
+            event.code = "database.clear_text",
+            "sessions with the database are in clear text if it has no TLS: add \
+             ?sslmode=verify-full to DATABASE_URL, or ?sslmode=disable if that is meant"
+        );
+    }
     let kafka = settings.kafka.kafka(name)?;
     let stop = CancellationToken::new();
 
@@ -311,7 +318,7 @@ async fn migrate_when_it_answers<A: App>(
     while !stop.is_cancelled() {
         match database.connect().await {
             Ok(mut connection) => {
-                return Ok(migrate::<A>(&mut connection).await?);
+                return look_and_migrate::<A>(&mut connection).await;
             }
             Err(error) => tracing::warn!(
                 event.code = "database.unreachable", error = %error,

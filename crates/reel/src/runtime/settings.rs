@@ -1,6 +1,7 @@
 //! The settings that every service has. Their doc comments are the text of `--help`. A program that
 //! builds them itself gets the same defaults as the command line.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ const FILE_SUFFIX: &str = "_FILE";
 const TAKES_FILES: &str = "SASL_OAUTHBEARER_ASSERTION_";
 
 const LEASE: Duration = Duration::from_secs(5);
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 const BATCH: u32 = 500;
 const MAX_EVENT_BYTES: usize = 1_000_000;
 const BACKLOG_LIMIT: usize = 100_000;
@@ -151,15 +153,15 @@ pub struct RunSettings {
     /// Name of this replica, the same after each restart; by default the host name
     #[arg(long, env = "INSTANCE_ID", default_value_t = hostname())]
     pub instance_id: String,
-    /// Time for which a dead replica keeps its lanes, such as `5s`
-    #[arg(long, env = "LEASE", default_value = "5s", value_parser = duration)]
+    /// Time for which a dead replica keeps its lanes, such as `5s`; a second or more
+    #[arg(long, env = "LEASE", default_value = "5s", value_parser = lease)]
     pub lease: Duration,
     /// Most messages in one transaction
     #[arg(
         long,
         env = "BATCH",
         default_value_t = BATCH,
-        value_parser = clap::value_parser!(u32).range(1..=100_000)
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
     )]
     pub batch: u32,
     /// Largest size of an event, in bytes: a little less than the topic's max.message.bytes
@@ -315,7 +317,7 @@ impl KafkaSettings {
             brokers: self.brokers.clone(),
             group: format!("{}{group}", self.topic_prefix),
             prefix: self.topic_prefix.clone(),
-            properties: properties(std::env::vars())?,
+            properties: properties(std::env::vars_os())?,
         })
     }
 }
@@ -348,11 +350,18 @@ const POSITIONS: &str = "positions are in Postgres, and a truncated topic must b
 
 /// The properties of librdkafka that these environment variables set.
 fn properties(
-    variables: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<(String, String)>, ConfigError> {
     let mut properties = Vec::new();
     for (name, value) in variables {
+        let Ok(name) = name.into_string() else { continue };
         let Some(property) = name.strip_prefix(PROPERTY_PREFIX) else { continue };
+        let Ok(value) = value.into_string() else {
+            return Err(ConfigError { name: name.into(), reason: "it is not UTF-8".to_owned() });
+        };
+        if value.is_empty() {
+            continue;
+        }
         let of_file =
             property.strip_suffix(FILE_SUFFIX).filter(|_| !property.starts_with(TAKES_FILES));
         let (property, value) = match of_file {
@@ -394,16 +403,29 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         })
 }
 
+/// A lease. It is renewed after a quarter of it, and a shorter one would be lost in any pause.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration(text)?;
+    if lease < SHORTEST_LEASE {
+        Err("a lease is a second or longer: a replica that pauses for less must not lose it".into())
+    } else {
+        Ok(lease)
+    }
+}
+
 fn hostname() -> String {
     let of_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     std::env::var("HOSTNAME")
         .ok()
+        .filter(|name| !name.is_empty())
         .or_else(of_kernel)
         .map_or_else(|| "replica".into(), |name| name.trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
 
     fn file(content: &str) -> PathBuf {
@@ -433,10 +455,9 @@ mod tests {
             ("RDKAFKA_SASL_PASSWORD_FILE", password.to_str().expect("text")),
             ("KAFKA_BROKERS", "a:1"),
         ];
-        let found = properties(
-            variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter(),
-        )
-        .expect("properties");
+        let found =
+            properties(variables.map(|(name, value)| (name.into(), value.into())).into_iter())
+                .expect("properties");
         let expected = [("security.protocol", "SASL_SSL"), ("sasl.password", "secret")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         std::fs::remove_file(password).expect("it is there");
@@ -450,10 +471,25 @@ mod tests {
             ("RDKAFKA_AUTO_OFFSET_RESET", "auto.offset.reset"),
             ("RDKAFKA_BOOTSTRAP_SERVERS", "bootstrap.servers"),
         ] {
-            let refused = properties([(variable.to_owned(), "1".to_owned())].into_iter());
+            let refused = properties([(variable.into(), "1".into())].into_iter());
             let refused = refused.expect_err(property).to_string();
             assert!(refused.contains(variable) && refused.contains(property), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_property_that_is_empty_is_not_set_and_one_that_is_no_text_is_refused() {
+        let variable =
+            |value: &[u8]| ("RDKAFKA_CLIENT_RACK".into(), OsString::from_vec(value.into()));
+        assert_eq!(properties([variable(b"")].into_iter()).expect("none"), []);
+        let refused = properties([variable(b"\xff")].into_iter()).expect_err("no text");
+        assert!(refused.to_string().contains("RDKAFKA_CLIENT_RACK"), "{refused}");
+    }
+
+    #[test]
+    fn a_lease_has_a_floor() {
+        assert_eq!(lease("1s"), Ok(Duration::from_secs(1)));
+        assert!(lease("900ms").expect_err("too short").contains("a second or longer"));
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::ServeError;
+use super::program::bad_database;
+use super::{ConfigError, ServeError};
 use crate::admission::Admission;
-use crate::database::{Database, answered, is_not_migrated};
+use crate::database::{
+    Database, Refusal, ServerError, answered, is_not_migrated, look_at_server, refusal,
+};
 use crate::kafka::{RangeReader, ReadError, Topics};
 use crate::model::{Partitions, Service};
 use crate::replica::{inputs_of, topic_of};
@@ -54,12 +57,18 @@ impl Waiting<'_> {
             };
             counts.push((topic, count));
         }
-        let Some(lanes) = self.until(async || self.lanes().await).await else { return Ok(None) };
-
+        let Some(database) = self.until(async || self.database().await).await else {
+            return Ok(None);
+        };
+        let (lanes, collation) = database.map_err(ServeError::Setting)?;
         let mut in_use = in_use(&counts, lanes)?;
         for warning in &in_use.warnings {
             tracing::warn!(event.code = "topic.more_partitions", "{warning}");
         }
+        if let Some(warning) = &collation {
+            tracing::warn!(event.code = "database.collation_changed", "{warning}");
+        }
+        in_use.warnings.extend(collation);
         for (topic, _) in &counts {
             in_use.warnings.extend(self.look_at_settings(topic, *topic == own).await?);
         }
@@ -149,17 +158,26 @@ impl Waiting<'_> {
         }
     }
 
-    /// The number of lanes that the database was made for; none if it has no rows or tables yet.
-    async fn lanes(&self) -> Result<Option<i32>, String> {
-        let count = answered(async {
+    /// The number of lanes that the database was made for, none if it has no rows or tables yet, and
+    /// what an operator should know of it. The inner error is a database that cannot be used.
+    async fn database(&self) -> Result<Result<(Option<i32>, Option<String>), ConfigError>, String> {
+        let looked = answered(async {
             let mut connection = self.database.connect().await?;
-            heads::count(&mut connection).await
+            let warning = match look_at_server(&mut connection).await {
+                Ok(warning) => warning,
+                Err(ServerError::Database(error)) => return Err(error),
+                Err(unusable) => return Ok(Err(bad_database(&unusable))),
+            };
+            let count = match heads::count(&mut connection).await {
+                Err(error) if is_not_migrated(&error) => 0,
+                counted => counted?,
+            };
+            Ok(Ok((i32::try_from(count).ok().filter(|count| *count > 0), warning)))
         });
-        match count.await {
-            Ok(count) => Ok(i32::try_from(count).ok().filter(|count| *count > 0)),
-            Err(error) if is_not_migrated(&error) => Ok(None),
-            Err(error) => Err(format!("waiting for the database: {error}")),
-        }
+        looked.await.map_err(|error| match refusal(&error) {
+            Some(Refusal { what, mend }) => format!("{what}: {mend} ({error})"),
+            None => format!("waiting for the database: {error}"),
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use super::locked_rows::Sorted;
 use super::transaction::{self, Committed, RunOptions, StepError};
 use super::work::WorkItem;
 use crate::admission::CommandError;
-use crate::database::answered;
+use crate::database::{answered, what_is_wrong};
 use crate::failpoints;
 use crate::lane::{LaneEvent, Lease};
 use crate::log::Position;
@@ -72,6 +72,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             match transaction::run(connection, &self.lanes, &part.items, options).await {
                 Ok(committed) => {
                     failpoints::reached(failpoints::STEP_AFTER_COMMIT);
+                    self.database.batch_size.committed();
                     self.committed(part.items, committed);
                 }
                 Err(error) => self.failed(error, part, &mut parts).await?,
@@ -169,16 +170,18 @@ impl<S: Service<State: Stored>> StepLoop<S> {
             // Commit unknown. What is put back is checked against the reloaded positions before it
             // runs again.
             StepError::Lost(error) => {
+                let wrong = what_is_wrong(&error);
+                self.database.batch_size.failed(&error);
                 // Reported once an outage.
                 if self.database.last_commit == LastCommit::Known {
                     tracing::warn!(
                         event.code = "step.database_lost", error = %error,
-                        "the database does not answer; the step waits"
+                        "{wrong}; the step waits"
                     );
                 }
                 self.database.last_commit = LastCommit::Unknown;
-                self.admission.close_because("the database does not answer");
-                self.put_back(parts.drain(part), "the database does not answer");
+                self.admission.close_because(wrong);
+                self.put_back(parts.drain(part), wrong);
                 tokio::time::sleep(self.database.pauses.next()).await;
             }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::batch_size::BatchSize;
 use super::due::DueDeadlines;
 use super::inputs::handled_types;
 use super::lane_set::LaneSet;
@@ -71,6 +72,7 @@ pub(super) struct StepDatabase {
     pub(super) last_commit: LastCommit,
     pub(super) patience: Patience,
     pub(super) locked_rows: LockedRows,
+    pub(super) batch_size: BatchSize,
     /// The pauses before the database is tried again.
     pub(super) pauses: Pauses,
 }
@@ -154,7 +156,7 @@ pub(crate) struct StepStopped(pub(super) String);
 impl<S: Service<State: Stored>> StepLoop<S> {
     pub(crate) fn new(parts: StepParts<S>) -> Self {
         let StepParts { replica, admission, consumer, relay, notifier, events, .. } = parts;
-        let limits = StepLimits { batch: parts.limits.batch.max(1), ..parts.limits };
+        let limits = parts.limits;
         let handled = handled_types::<S>(|topic| replica.reader.config().topic(topic));
         let now = Instant::now();
         Self {
@@ -167,6 +169,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 last_commit: LastCommit::Known,
                 patience: Patience::Patient,
                 locked_rows: LockedRows::default(),
+                batch_size: BatchSize::new(limits.batch),
                 pauses: Pauses::new(RETRY.0, RETRY.1),
             },
             outputs: Outputs { relay, notifier, events, blocked_inputs: parts.blocked_inputs },
@@ -211,7 +214,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
                 self.accept(polled);
             }
 
-            while self.commands.len() < self.limits.batch
+            while self.commands.len() < self.database.batch_size.now()
                 && let Ok(queued) = inbox.commands.try_recv()
             {
                 self.commands.push(queued);
@@ -228,7 +231,8 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     /// Whether the loop still rests, so that more arrives and shares the next batch.
     fn rests(&self) -> bool {
         let Amount { items, bytes } = self.lanes.queued();
-        let fills_batch = items + self.commands.len() >= self.limits.batch || bytes >= BATCH_BYTES;
+        let batch = self.database.batch_size.now();
+        let fills_batch = items + self.commands.len() >= batch || bytes >= BATCH_BYTES;
         self.pace.rests_until > Instant::now() && !fills_batch
     }
 
@@ -320,7 +324,7 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     ) -> Vec<WorkItem<S>> {
         let commands = self.commands.drain(..).filter(|queued| !queued.is_given_up());
         let mut batch: Vec<WorkItem<S>> = commands.map(WorkItem::Command).collect();
-        let items = self.limits.batch.saturating_sub(batch.len());
+        let items = self.database.batch_size.now().saturating_sub(batch.len());
         self.lanes.take(Amount { items, bytes: BATCH_BYTES }, flush, now, &mut batch);
         batch.append(due);
         batch
@@ -329,9 +333,9 @@ impl<S: Service<State: Stored>> StepLoop<S> {
     /// The deadlines that are due in lanes that have caught up.
     async fn due(&mut self) -> Vec<WorkItem<S>> {
         let Self { deadlines, database, lanes, limits, .. } = self;
-        let connection = &mut database.connection;
+        let StepDatabase { connection, batch_size, .. } = database;
         let lanes = || lanes.caught_up(limits.catch_up);
-        let due = deadlines.poll(connection, lanes, limits.batch).await;
+        let due = deadlines.poll(connection, lanes, batch_size.now()).await;
         if !due.is_empty() {
             failpoints::reached(failpoints::DEADLINE_DUE);
         }

@@ -4,8 +4,9 @@
 //! [`decide`] call the pure functions, writes what they return and commits; [`commit`] brings the
 //! batch to its end, whole or in parts, and answers commands. [`lane_set`], [`inputs`] and [`queue`]
 //! hold the inputs that are waiting, [`due`] finds deadlines, [`locked_rows`] knows which rows somebody else
-//! has locked, [`work`] is what all of them pass around.
+//! has locked, [`batch_size`] how much the server ends in time, [`work`] is what all of them pass around.
 
+mod batch_size;
 mod commit;
 mod decide;
 mod due;

@@ -201,7 +201,7 @@ impl Stored for Accounts {
 pub(crate) struct Fixture {
     pub(crate) replica: Arc<Replica<Till>>,
     pub(crate) kafka: KafkaConfig,
-    _database: Arc<TestDatabase>,
+    database: Arc<TestDatabase>,
 }
 
 pub(crate) const PARTITIONS: i32 = 3;
@@ -252,7 +252,7 @@ impl Fixture {
             tables::create_lane_rows(&mut connection, Till::NAME, &replica.inputs, partitions);
         assert_eq!(rows.await.expect("lane rows"), LaneRows::Complete);
         epoch::current(&mut connection).await.expect("epoch");
-        Self { replica, kafka, _database: Arc::new(database) }
+        Self { replica, kafka, database: Arc::new(database) }
     }
 
     /// Marks all lanes as open, though nothing was published.
@@ -260,6 +260,11 @@ impl Fixture {
         let fixture = Self::closed(name).await;
         fixture.execute("update reel.heads set opened_run = reel.run()").await;
         fixture
+    }
+
+    /// The URL of its database.
+    pub(crate) fn url(&self) -> &str {
+        self.database.url()
     }
 
     pub(crate) async fn connection(&self) -> PgConnection {

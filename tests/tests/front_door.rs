@@ -584,12 +584,17 @@ async fn streamed(api: &Api, order: OrderId, last: Option<&str>) -> Result<Vec<(
         request = request.header("Last-Event-ID", last);
     }
     let response = request.send().await?.error_for_status()?;
-    ensure!(
-        response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream"),
-        "{response:?}"
-    );
+    for (name, expected) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-accel-buffering", "no"),
+    ] {
+        let found: Vec<_> = response.headers().get_all(name).iter().collect();
+        ensure!(found == [expected], "{name}: {found:?}");
+    }
 
     let text = response.text().await?;
+    ensure!(text.starts_with("retry:"), "when to connect again: {text}");
     let field = |event: &str, name: &str| {
         let value = event
             .lines()

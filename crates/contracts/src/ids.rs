@@ -128,6 +128,19 @@ macro_rules! name_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// A new id, as somebody enters it. The rule is stricter than that of parsing, which
+            /// also reads what is in topics already: an address with `.` or `..` in the place of a
+            /// name leads elsewhere.
+            ///
+            /// # Errors
+            /// If it is none, with the rule.
+            pub fn entered(text: &str) -> Result<Self, Invalid> {
+                match text {
+                    "." | ".." => Err(Invalid(concat!($invalid, ", and not . or .."))),
+                    _ => text.parse(),
+                }
+            }
         }
 
         impl Display for $name {
@@ -204,6 +217,16 @@ mod tests {
         for bad in ["", " ", "a b", "a/b", "ä", "a\n", &"x".repeat(65)] {
             assert!(bad.parse::<CustomerId>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_new_name_leads_nowhere_else_in_an_address() {
+        for name in [".", ".."] {
+            let refused = CustomerId::entered(name).expect_err(name);
+            assert!(refused.to_string().contains("not . or .."), "{refused}");
+            assert!(name.parse::<CustomerId>().is_ok(), "one in a topic can be read");
+        }
+        assert!(Sku::entered("a.b").is_ok());
     }
 
     #[test]

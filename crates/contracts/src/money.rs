@@ -55,6 +55,19 @@ impl Currency {
     /// The euro.
     pub const EUR: Self = Self(*b"EUR");
 
+    /// A new currency, as somebody enters it. The rule is stricter than that of parsing, which also
+    /// reads what is in topics already: the code is in the list of ISO 4217.
+    ///
+    /// # Errors
+    /// If it is none, with the rule.
+    pub fn entered(code: &str) -> Result<Self, Invalid> {
+        let currency = code.parse()?;
+        match iso_currency::Currency::from_code(code) {
+            Some(_) => Ok(currency),
+            None => Err(Invalid("a currency is a code of ISO 4217, such as EUR")),
+        }
+    }
+
     /// The code.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -91,6 +104,17 @@ mod tests {
         for bad in ["", "eur", "EURO", "€", "E1R"] {
             assert!(bad.parse::<Currency>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_new_currency_is_listed_and_one_in_a_topic_need_not_be() {
+        for listed in ["EUR", "SEK", "JPY"] {
+            assert!(Currency::entered(listed).is_ok(), "{listed}");
+        }
+        for bad in ["EUU", "eur", "AAA"] {
+            assert!(Currency::entered(bad).is_err(), "{bad}");
+        }
+        assert!("EUU".parse::<Currency>().is_ok());
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod problem;
 mod server;
 pub mod token_crypto;
 
-pub use access::{Access, Caller, Verifier, authenticate};
+pub use access::{Access, Caller, Expected, Verifier, authenticate};
 pub use extract::{Body, IdempotencyKey, LARGEST_BODY, Path, Query, TraceParent, single};
 pub use object::objects;
 pub use openapi::{KeyReused, NoAnswer, complete};

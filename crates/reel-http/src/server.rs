@@ -3,6 +3,7 @@
 //! too: an orchestrator must not mistake a full process for a dead one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +12,7 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -38,9 +40,12 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub struct ConnectionLimits {
     /// Most connections that are served at a time.
     pub connections: usize,
-    /// Longest time for the head of a request, and so also longest idle time of a connection that
-    /// is kept alive.
+    /// Longest time for the head of the first request.
     pub head_timeout: Duration,
+    /// Longest idle time of a connection between two requests, and time for the head of a later
+    /// one: longer than that of a proxy in front, which would otherwise send a request just when the
+    /// connection is closed.
+    pub keep_alive: Duration,
 }
 
 /// Serves requests until `stop`, and then until the accepted ones are answered. Connections over
@@ -52,7 +57,7 @@ pub async fn serve(
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
-    let ConnectionLimits { connections, head_timeout } = limits;
+    let ConnectionLimits { connections, head_timeout, keep_alive } = limits;
     let open = GracefulShutdown::new();
     let served = Arc::new(Semaphore::new(connections));
     let refused = Arc::new(Semaphore::new(MAX_BUSY));
@@ -69,18 +74,26 @@ pub async fn serve(
             Permit::Refused(_) => (busy.clone(), head_timeout.min(BUSY_HEAD_TIMEOUT)),
         };
         http.timer(TokioTimer::new())
-            .header_read_timeout(head_timeout)
+            .header_read_timeout(head_timeout.max(keep_alive))
             .max_buf_size(LARGEST_HEAD)
             .keep_alive(matches!(permit, Permit::Served(_)));
 
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let connection = open.watch(
-            http.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router)),
-        );
+        let asked = Arc::new(AtomicBool::new(false));
+        let noted = asked.clone();
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(move |request| {
+            noted.store(true, Ordering::Relaxed);
+            router.call(request)
+        });
+        let connection = open.watch(http.serve_connection(TokioIo::new(Box::pin(stream)), service));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "a connection ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(error = %error, "a connection ended");
+                },
+                () = silent(head_timeout, &asked) => tracing::debug!("a connection asked nothing"),
             }
             drop(permit); // held for as long as the connection is open
         });
@@ -90,10 +103,19 @@ pub async fn serve(
     open.shutdown().await;
 }
 
+/// Returns after this time if nothing was asked by then; otherwise never.
+async fn silent(head_timeout: Duration, asked: &AtomicBool) {
+    tokio::time::sleep(head_timeout).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
 impl ConnectionLimits {
-    /// This many connections, and half a minute for a head.
-    pub fn of(connections: usize) -> Self {
-        Self { connections, head_timeout: Duration::from_secs(30) }
+    /// This many connections, half a minute for the first head, and this time between requests.
+    #[must_use]
+    pub fn of(connections: usize, keep_alive: Duration) -> Self {
+        Self { connections, head_timeout: Duration::from_secs(30), keep_alive }
     }
 }
 
@@ -173,6 +195,9 @@ mod tests {
 
     use super::*;
 
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(600);
+
     async fn ask(stream: &mut TcpStream, path: &str) -> String {
         stream
             .write_all(format!("GET {path} HTTP/1.1\r\nhost: here\r\n\r\n").as_bytes())
@@ -190,8 +215,13 @@ mod tests {
         let stop = CancellationToken::new();
         let health = Router::new().route("/health", get(|| async { "live" }));
         let router = Router::new().route("/", get(|| async { "here" })).merge(health.clone());
-        let server =
-            tokio::spawn(serve(listener, router, health, ConnectionLimits::of(1), stop.clone()));
+        let server = tokio::spawn(serve(
+            listener,
+            router,
+            health,
+            ConnectionLimits::of(1, LONG),
+            stop.clone(),
+        ));
         let connect = async || TcpStream::connect(address).await.expect("it listens");
 
         let mut first = connect().await;
@@ -229,7 +259,7 @@ mod tests {
             .await
             .expect("it listens");
         let stop = CancellationToken::new();
-        let limits = ConnectionLimits::of(1);
+        let limits = ConnectionLimits::of(1, LONG);
         let server =
             tokio::spawn(serve(listener, Router::new(), Router::new(), limits, stop.clone()));
         let head = format!("GET / HTTP/1.1\r\nhost: here\r\nx: {}", "x".repeat(LARGEST_HEAD));
@@ -247,7 +277,8 @@ mod tests {
         let mut half = TcpStream::connect(listener.local_addr().expect("it is bound"))
             .await
             .expect("it listens");
-        let limits = ConnectionLimits { connections: 1, head_timeout: Duration::from_millis(50) };
+        let head_timeout = Duration::from_millis(50);
+        let limits = ConnectionLimits { head_timeout, ..ConnectionLimits::of(1, head_timeout) };
         let stop = CancellationToken::new();
         let server =
             tokio::spawn(serve(listener, Router::new(), Router::new(), limits, stop.clone()));
@@ -255,6 +286,33 @@ mod tests {
         half.read_to_end(&mut Vec::new()).await.expect("it is closed");
         stop.cancel();
         server.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_used_outlives_one_that_asks_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let connect = async || TcpStream::connect(address).await.expect("it listens");
+        let head_timeout = Duration::from_millis(50);
+        let limits = ConnectionLimits { head_timeout, ..ConnectionLimits::of(2, LONG) };
+        let (stop, router) = (CancellationToken::new(), Router::new().route("/", get(async || "")));
+        let server = tokio::spawn(serve(listener, router, Router::new(), limits, stop.clone()));
+
+        let mut used = connect().await;
+        assert_eq!(ask(&mut used, "/").await, "HTTP/1.1 200");
+        let mut mute = connect().await;
+        mute.read_to_end(&mut Vec::new()).await.expect("it is closed");
+        while !answered_whole(&mut used).await {}
+        assert_eq!(ask(&mut used, "/").await, "HTTP/1.1 200", "longer than a head may take");
+        stop.cancel();
+        server.await.expect("it ends");
+    }
+
+    /// Reads on, and returns whether that was the end of a head.
+    async fn answered_whole(stream: &mut TcpStream) -> bool {
+        let mut rest = [0; 1024];
+        let read = stream.read(&mut rest).await.expect("the rest of the answer");
+        rest[..read].ends_with(b"\r\n\r\n")
     }
 
     #[tokio::test]

@@ -1,19 +1,23 @@
-//! The cryptography of bearer tokens: HMAC with SHA-256, and Ed25519. It uses `ring`, which TLS
+//! The cryptography of bearer tokens: HMAC with SHA-256, Ed25519, and for those of other issuers
+//! P-256 and RSA. It uses `ring`, which TLS
 //! needs in any case; the providers of `jsonwebtoken` would each add a second library.
 
 use std::sync::LazyLock;
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey};
 use ring::hmac;
-use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, Ed25519KeyPair, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+};
 use signature::{Error, Signer, Verifier};
 
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    key_utils: KeyUtils::new_unimplemented(), // only for JWKs, which are not supported
+    key_utils: KeyUtils::new_unimplemented(), // only for making JWKs
 };
 
 /// Installs this provider in the process, unless it has one. Call it before signing or verifying a
@@ -27,7 +31,13 @@ pub fn install() {
 
 struct Hmac(hmac::Key);
 struct EddsaSigner(Ed25519KeyPair);
-struct EddsaVerifier(UnparsedPublicKey<Vec<u8>>);
+/// Verifies by a public key, of any algorithm but those with a shared secret.
+struct PublicKey {
+    algorithm: Algorithm,
+    key: UnparsedPublicKey<Vec<u8>>,
+}
+/// Verifies by a public RSA key that is given as its numbers.
+struct RsaNumbers(RsaPublicKeyComponents<Vec<u8>>);
 
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     match (algorithm, key.family()) {
@@ -46,12 +56,30 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
         (Algorithm::HS256, AlgorithmFamily::Hmac) => {
             Ok(Box::new(Hmac::new(key.try_get_as_bytes()?)))
         }
-        (Algorithm::EdDSA, AlgorithmFamily::Ed) => {
-            let public = key.try_get_as_bytes()?.to_vec();
-            Ok(Box::new(EddsaVerifier(UnparsedPublicKey::new(&ED25519, public))))
+        (Algorithm::EdDSA, AlgorithmFamily::Ed) => public_key(*algorithm, &ED25519, key),
+        (Algorithm::ES256, AlgorithmFamily::Ec) => {
+            public_key(*algorithm, &ECDSA_P256_SHA256_FIXED, key)
         }
+        (Algorithm::RS256, AlgorithmFamily::Rsa) => match key.kind() {
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                let (n, e) = (n.clone(), e.clone());
+                Ok(Box::new(RsaNumbers(RsaPublicKeyComponents { n, e })))
+            }
+            DecodingKeyKind::SecretOrDer(_) => {
+                public_key(*algorithm, &RSA_PKCS1_2048_8192_SHA256, key)
+            }
+        },
         _ => Err(ErrorKind::InvalidAlgorithm.into()),
     }
+}
+
+fn public_key(
+    algorithm: Algorithm,
+    by: &'static dyn VerificationAlgorithm,
+    key: &DecodingKey,
+) -> Result<Box<dyn JwtVerifier>> {
+    let key = UnparsedPublicKey::new(by, key.try_get_as_bytes()?.to_vec());
+    Ok(Box::new(PublicKey { algorithm, key }))
 }
 
 impl Hmac {
@@ -78,9 +106,16 @@ impl Signer<Vec<u8>> for EddsaSigner {
     }
 }
 
-impl Verifier<Vec<u8>> for EddsaVerifier {
+impl Verifier<Vec<u8>> for PublicKey {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
-        self.0.verify(message, signature).map_err(|_| Error::new())
+        self.key.verify(message, signature).map_err(|_| Error::new())
+    }
+}
+
+impl Verifier<Vec<u8>> for RsaNumbers {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
+        let by = &RSA_PKCS1_2048_8192_SHA256;
+        self.0.verify(by, message, signature).map_err(|_| Error::new())
     }
 }
 
@@ -102,9 +137,15 @@ impl JwtSigner for EddsaSigner {
     }
 }
 
-impl JwtVerifier for EddsaVerifier {
+impl JwtVerifier for PublicKey {
     fn algorithm(&self) -> Algorithm {
-        Algorithm::EdDSA
+        self.algorithm
+    }
+}
+
+impl JwtVerifier for RsaNumbers {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::RS256
     }
 }
 

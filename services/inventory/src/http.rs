@@ -148,7 +148,7 @@ async fn show(
 }
 
 fn parse_sku(text: &str) -> Result<Sku, Problem> {
-    text.parse().map_err(|error: contracts::Invalid| Problem::invalid("sku", error.to_string()))
+    Sku::entered(text).map_err(|error| Problem::invalid("sku", error.to_string()))
 }
 
 impl ReceiptRequest {

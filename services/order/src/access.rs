@@ -15,7 +15,7 @@ pub(crate) fn customer_of(
     let name = match (named, caller.subject()) {
         (Some(name), _) => name,
         (None, None) => return Ok(None),
-        (None, Some(subject)) if subject.parse::<CustomerId>().is_err() => {
+        (None, Some(subject)) if CustomerId::entered(subject).is_err() => {
             // The fault is in the token, not in a field of the request: so 403, not 400.
             let detail = format!(
                 "the token is made for {subject:?}, which is no customer's name: name the customer"
@@ -25,9 +25,8 @@ pub(crate) fn customer_of(
         (None, Some(subject)) => subject,
     };
 
-    let customer: CustomerId = name
-        .parse()
-        .map_err(|error: contracts::Invalid| Problem::invalid("customer", error.to_string()))?;
+    let customer = CustomerId::entered(name)
+        .map_err(|error| Problem::invalid("customer", error.to_string()))?;
     caller.must_act_for(customer.as_str(), SHOP)?;
     Ok(Some(customer))
 }

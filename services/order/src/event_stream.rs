@@ -6,7 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use contracts::OrderId;
@@ -30,6 +31,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 const BUFFERED_EVENTS: usize = 16;
 /// Interval of the comments that keep an idle connection alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Shortest and longest pause of a browser before it connects again, in milliseconds.
+const RECONNECT_AFTER: (u64, u64) = (2_000, 6_000);
 
 /// Streams what happens to orders: one query at a time for all listeners of this replica.
 #[derive(Debug, Clone)]
@@ -221,7 +224,17 @@ pub(crate) fn response(
         };
         Ok::<_, Infallible>(Event::default().id(event.id).event(event.event).data(event.data))
     });
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    // A browser reconnects when a stream ends: after a while, and not all of them together when a
+    // replica stops. If the order is over by then, it gets 204 and stops.
+    let (least, most) = RECONNECT_AFTER;
+    let retry = Duration::from_millis(fastrand::u64(least..most));
+    let first = stream::once(async move { Ok(Event::default().retry(retry)) });
+    let events = Sse::new(first.chain(events)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+
+    // Nothing between here and the browser is to keep it, or to hold it back until it is over.
+    let headers =
+        [(CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
+    (headers, events).into_response()
 }
 
 #[cfg(test)]

@@ -426,10 +426,7 @@ impl LineRequest {
         let invalid = |field: &str, detail: String| {
             Problem::invalid(&format!("lines[{nth}].{field}"), detail)
         };
-        let sku: Sku = self
-            .sku
-            .parse()
-            .map_err(|error: contracts::Invalid| invalid("sku", error.to_string()))?;
+        let sku = Sku::entered(&self.sku).map_err(|error| invalid("sku", error.to_string()))?;
         if !(1..=MAX_QUANTITY).contains(&self.quantity) {
             return Err(invalid(
                 "quantity",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use contracts::{Money, Sku};
+use contracts::{Currency, Money, Sku};
 use serde::{Deserialize, Serialize};
 
 /// The products for sale, by sku.
@@ -38,6 +38,9 @@ pub enum PriceListError {
     /// A product is listed twice.
     #[error("lists {0} twice")]
     Duplicate(Sku),
+    /// A product's price is in a currency that does not exist.
+    #[error("{0} costs {1}, which is no code of ISO 4217")]
+    NoCurrency(Sku, Currency),
 }
 
 impl PriceList {
@@ -64,6 +67,10 @@ impl PriceList {
         for product in serde_json::from_str::<Vec<Product>>(json)? {
             if product.unit_price.amount <= 0 {
                 return Err(PriceListError::NotPositive(product.sku));
+            }
+            let currency = product.unit_price.currency;
+            if Currency::entered(currency.as_str()).is_err() {
+                return Err(PriceListError::NoCurrency(product.sku, currency));
             }
             if let Some(before) = list.insert(product.sku.clone(), product) {
                 return Err(PriceListError::Duplicate(before.sku));

@@ -161,17 +161,14 @@ async fn show(
 }
 
 fn parse_customer(text: &str) -> Result<CustomerId, Problem> {
-    text.parse()
-        .map_err(|error: contracts::Invalid| Problem::invalid("customer", error.to_string()))
+    CustomerId::entered(text).map_err(|error| Problem::invalid("customer", error.to_string()))
 }
 
 impl DepositRequest {
     fn command(&self, customer: &str, key: &str) -> Result<PaymentCommand, Problem> {
         let customer = parse_customer(customer)?;
-        let currency = self
-            .currency
-            .parse()
-            .map_err(|error: contracts::Invalid| Problem::invalid("currency", error.to_string()))?;
+        let currency = Currency::entered(&self.currency)
+            .map_err(|error| Problem::invalid("currency", error.to_string()))?;
         let deposit_id = DepositId::of_request(&customer, key);
         Ok(PaymentCommand::Deposit {
             deposit_id,
@@ -221,7 +218,9 @@ mod tests {
     #[test]
     fn a_problem_names_the_field_that_is_wrong() {
         refused("an na", "EUR", "customer");
+        refused("..", "EUR", "customer");
         refused("anna", "euro", "currency");
+        refused("anna", "EUU", "currency");
     }
 
     #[test]

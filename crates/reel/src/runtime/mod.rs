@@ -5,6 +5,7 @@ mod health;
 mod program;
 mod serve;
 mod settings;
+mod token_keys;
 mod topics;
 mod wiring;
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::{self, Health};
 use super::program::{bad_property, bad_url, look_and_migrate};
 use super::settings::RunSettings;
+use super::token_keys;
 use super::topics::{PartitionsInUse, Waiting};
 use super::wiring::{self, ReplicaParts, Running};
 use super::{App, ConfigError, HttpContext};
@@ -200,6 +201,9 @@ async fn serve_http<A: App>(
 ) -> Result<JoinSet<()>, ServeError> {
     let name = <A::Service as Service>::NAME;
     let access = settings.access.access()?;
+    if let (Access::Tokens(verifier), Some(file)) = (&access, &settings.access.token_key_file) {
+        tokio::spawn(token_keys::follow(file.clone(), verifier.clone(), stop.clone()));
+    }
     if matches!(access, Access::Open) {
         tracing::warn!(
             event.code = "http.open",
@@ -222,12 +226,13 @@ async fn serve_http<A: App>(
     let listener = TcpListener::bind(settings.http.http_address).await?;
     let (address, instance) = (listener.local_addr()?, &settings.instance_id);
     tracing::info!(event.code = "http.serving", %address, instance, "{name} serves HTTP");
-    let limits = ConnectionLimits::of(settings.http_connections);
+    let keep_alive = settings.http_keep_alive;
+    let limits = ConnectionLimits::of(settings.http_connections, keep_alive);
     let mut servers = JoinSet::new();
     servers.spawn(http::serve(listener, router, health.clone(), limits, stop.clone()));
     if let Some(address) = settings.http.health_address {
         let listener = TcpListener::bind(address).await?;
-        let limits = ConnectionLimits::of(HEALTH_CONNECTIONS);
+        let limits = ConnectionLimits::of(HEALTH_CONNECTIONS, keep_alive);
         servers.spawn(http::serve(listener, health.clone(), health, limits, stop.clone()));
     }
     Ok(servers)

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::ConfigError;
 use crate::kafka::KafkaConfig;
-use reel_http::{Access, Verifier};
+use reel_http::{Access, Expected, Verifier};
 
 /// Prefix of the environment variables that set a property of librdkafka.
 const PROPERTY_PREFIX: &str = "RDKAFKA_";
@@ -29,6 +29,7 @@ const COMMAND_LIMIT: usize = 250;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_mins(5);
 const HTTP_CONNECTIONS: usize = 1_000;
+const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(75);
 const WAITING_LIMIT: usize = 500;
 const QUERY_CONNECTIONS: u32 = 4;
 const CONNECTIONS: u32 = 8;
@@ -104,13 +105,17 @@ pub struct HttpSettings {
 #[derive(Debug, Clone, Args)]
 #[non_exhaustive]
 pub struct AccessSettings {
-    /// A file with the key that verifies the bearer tokens (JWT) of requests: a public Ed25519 key
-    /// in PEM for EdDSA, or a secret of 32 bytes or more for HS256
+    /// A file with the keys that verify the bearer tokens (JWT) of requests: a JWK set, a public key
+    /// in PEM (Ed25519 for EdDSA, P-256 for ES256, RSA for RS256), or a secret of 32 bytes or more
+    /// for HS256. It is read again when it changes
     #[arg(long, env = "TOKEN_KEY_FILE")]
     pub token_key_file: Option<PathBuf>,
     /// The audience that tokens must name; without it, tokens that name one are rejected
     #[arg(long, env = "TOKEN_AUDIENCE")]
     pub token_audience: Option<String>,
+    /// The issuer that tokens must name; without it, any
+    #[arg(long, env = "TOKEN_ISSUER")]
+    pub token_issuer: Option<String>,
     /// Whether requests need a token; with `off`, anybody who reaches the address may do anything
     #[arg(long, env = "AUTH", value_enum, default_value_t = Auth::On)]
     pub auth: Auth,
@@ -193,6 +198,10 @@ pub struct RunSettings {
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000)
     )]
     pub http_connections: usize,
+    /// Time for which an idle connection is kept for the next request, such as `75s`: longer than a
+    /// proxy in front keeps it
+    #[arg(long, env = "HTTP_KEEP_ALIVE", default_value = "75s", value_parser = duration)]
+    pub http_keep_alive: Duration,
     /// Most requests that may wait for something to happen at a time (streams, `Prefer: wait`); set
     /// it lower than HTTP_CONNECTIONS
     #[arg(
@@ -248,7 +257,12 @@ impl RunSettings {
             database: DatabaseSettings { database_url, database_url_file: None },
             kafka: KafkaSettings::new(brokers, ""),
             http: HttpSettings { http_address: HTTP_ADDRESS, health_address: None },
-            access: AccessSettings { token_key_file: None, token_audience: None, auth: Auth::On },
+            access: AccessSettings {
+                token_key_file: None,
+                token_audience: None,
+                token_issuer: None,
+                auth: Auth::On,
+            },
             instance_id: hostname(),
             lease: LEASE,
             batch: BATCH,
@@ -258,6 +272,7 @@ impl RunSettings {
             command_timeout: COMMAND_TIMEOUT,
             catch_up: CATCH_UP,
             http_connections: HTTP_CONNECTIONS,
+            http_keep_alive: HTTP_KEEP_ALIVE,
             waiting_limit: WAITING_LIMIT,
             query_connections: QUERY_CONNECTIONS,
             connections: CONNECTIONS,
@@ -292,8 +307,9 @@ impl AccessSettings {
             bad("name the file with the key of the bearer tokens, or set AUTH=off to let anybody in"
                 .into())
         })?;
-        let verifier =
-            Verifier::new(&secret("TOKEN_KEY_FILE", file)?, self.token_audience.as_deref());
+        let (audience, issuer) = (self.token_audience.as_deref(), self.token_issuer.as_deref());
+        let expected = Expected { audience, issuer };
+        let verifier = Verifier::new(&secret("TOKEN_KEY_FILE", file)?, expected);
         let verifier =
             verifier.map_err(|reason| bad(format!("cannot use {}: {reason}", file.display())))?;
         Ok(Access::Tokens(Arc::new(verifier)))
@@ -505,6 +521,7 @@ mod tests {
         let settings = |auth, key: Option<&Path>| AccessSettings {
             token_key_file: key.map(Path::to_owned),
             token_audience: None,
+            token_issuer: None,
             auth,
         };
         assert!(matches!(settings(Auth::Off, None).access(), Ok(Access::Open)));

@@ -1,25 +1,22 @@
 //! Access by bearer token (RFC 6750): a JWT (RFC 7519), which is verified before anything else of a
 //! request is read.
 
+mod claims;
+mod keys;
+mod verifier;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use headers::HeaderMapExt as _;
-use headers::authorization::{Authorization, Bearer};
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, get_current_timestamp};
-use serde::Deserialize;
+use jsonwebtoken::get_current_timestamp;
 
-use super::{Problem, single, token_crypto};
-
-/// The shortest secret that is accepted for HS256, in bytes (RFC 7518, 3.2).
-const SHORTEST_SECRET: usize = 32;
+use super::Problem;
+use claims::Claims;
+pub use verifier::{Expected, Verifier};
 
 /// Which requests the HTTP edge admits.
 #[derive(Clone)]
@@ -31,108 +28,9 @@ pub enum Access {
     Tokens(Arc<Verifier>),
 }
 
-/// Verifies tokens by one key. The key determines the algorithm, not the token.
-pub struct Verifier {
-    key: DecodingKey,
-    validation: Validation,
-}
-
 /// Who sent a request, for handlers. The token has been verified before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(Option<Claims>);
-
-/// The claims of a token.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Claims {
-    sub: String,
-    /// The time of expiry, in seconds since 1970.
-    exp: u64,
-    /// The scopes, separated by spaces (RFC 8693, 4.2).
-    #[serde(default)]
-    scope: String,
-}
-
-/// The beginnings of public keys that are not PEM: those of SSH, and a JWK.
-const NOT_SECRETS: [&str; 3] = ["ssh-", "ecdsa-", "{"];
-
-impl Verifier {
-    /// A verifier for a public Ed25519 key in PEM (EdDSA), or else a secret (HS256). With an
-    /// `audience`, tokens must name it; without, tokens that name one are rejected.
-    ///
-    /// # Errors
-    /// If the key is neither; the text says what is wrong with it.
-    pub fn new(key: &str, audience: Option<&str>) -> Result<Self, String> {
-        // With a byte order mark or a blank line before it, a public key must not pass for a
-        // secret.
-        let key = key.trim_start_matches('\u{feff}').trim();
-        let (algorithm, key) = if key.starts_with("-----BEGIN PUBLIC KEY-----") {
-            let key = DecodingKey::from_ed_pem(key.as_bytes())
-                .map_err(|error| format!("it holds no Ed25519 key: {error}"))?;
-            (Algorithm::EdDSA, key)
-        } else if key.contains("-----BEGIN")
-            || NOT_SECRETS.iter().any(|begin| key.starts_with(begin))
-        {
-            return Err(
-                "it must contain nothing but a public Ed25519 key in PEM; a service takes the \
-                 public half, as `openssl pkey -pubout` writes it"
-                    .into(),
-            );
-        } else if key.len() < SHORTEST_SECRET {
-            return Err(format!(
-                "its secret has {} bytes; HS256 takes {SHORTEST_SECRET} or more",
-                key.len()
-            ));
-        } else {
-            (Algorithm::HS256, DecodingKey::from_secret(key.as_bytes()))
-        };
-
-        token_crypto::install();
-        let mut validation = Validation::new(algorithm);
-        validation.validate_nbf = true;
-        validation.set_required_spec_claims(&["exp", "sub"]);
-        if let Some(audience) = audience {
-            validation.set_audience(&[audience]);
-            validation.set_required_spec_claims(&["exp", "sub", "aud"]);
-        }
-
-        Ok(Self { key, validation })
-    }
-
-    /// The caller, from the token of a request.
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        if single(headers, AUTHORIZATION.as_str()).is_err() {
-            let detail = "the header Authorization occurs more than once: send it once";
-            return Err(Problem::unauthorized(detail, false));
-        }
-        let bearer = match headers.typed_try_get::<Authorization<Bearer>>() {
-            Ok(Some(Authorization(bearer))) => bearer,
-            Ok(None) => {
-                let detail = "send a token, as Authorization: Bearer <token>";
-                return Err(Problem::unauthorized(detail, false));
-            }
-            Err(_) => {
-                let detail = "the header Authorization is not of the form Bearer <token>";
-                return Err(Problem::unauthorized(detail, false));
-            }
-        };
-
-        match decode::<Claims>(bearer.token().trim(), &self.key, &self.validation) {
-            Ok(token) => Ok(Caller(Some(token.claims))),
-            Err(error) => Err(Problem::unauthorized(describe(error.kind()), true)),
-        }
-    }
-}
-
-fn describe(kind: &ErrorKind) -> String {
-    match kind {
-        ErrorKind::ExpiredSignature => "the token has expired: get a new one".into(),
-        ErrorKind::ImmatureSignature => "the token is not valid yet".into(),
-        ErrorKind::InvalidAudience => "the token is for another audience".into(),
-        ErrorKind::Json(error) => format!("the token cannot be read: {error}"),
-        ErrorKind::MissingRequiredClaim(claim) => format!("the token lacks the claim {claim}"),
-        _ => "the token is not one that was made for this service".into(),
-    }
-}
 
 /// Rejects requests without a valid token, and passes the caller on to the handlers.
 pub async fn authenticate(
@@ -160,6 +58,11 @@ impl Caller {
         Self(None)
     }
 
+    /// The caller with these claims.
+    fn of(claims: Claims) -> Self {
+        Self(Some(claims))
+    }
+
     /// The subject of the token; `None` if access is open.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
@@ -182,7 +85,7 @@ impl Caller {
     /// Whether the token has a scope. If access is open, every caller has every scope.
     #[must_use]
     pub fn has(&self, scope: &str) -> bool {
-        self.0.as_ref().is_none_or(|claims| claims.scope.split(' ').any(|has| has == scope))
+        self.0.as_ref().is_none_or(|claims| claims.has(scope))
     }
 
     /// Whether the caller may act for `subject`: it is the token's subject, or the token has
@@ -233,11 +136,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-    use jsonwebtoken::{EncodingKey, Header, encode};
+    use axum::http::header::AUTHORIZATION;
+    use axum::http::{HeaderMap, HeaderValue};
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::token_crypto;
 
     const SECRET: &str = "a secret that is long enough for all of them";
     /// RFC 8410, 10.3.
@@ -255,6 +160,10 @@ mod tests {
         change(&mut claims);
         token_crypto::install();
         encode(&Header::new(algorithm), &claims, key).expect("it can be signed")
+    }
+
+    fn of(key: &str) -> Verifier {
+        Verifier::new(key, Expected::default()).expect("a key")
     }
 
     fn secret() -> EncodingKey {
@@ -286,7 +195,7 @@ mod tests {
             (SECRET, signed(Algorithm::HS256, &secret(), |_| {})),
             (PUBLIC, signed(Algorithm::EdDSA, &eddsa, |_| {})),
         ] {
-            let verifier = Verifier::new(key, None).expect("a key");
+            let verifier = of(key);
             let caller = ask(&verifier, &format!("bearer {token}")).expect("a good token");
             assert_eq!(caller.subject(), Some("ann"));
             assert!(
@@ -306,7 +215,7 @@ mod tests {
 
     #[test]
     fn other_tokens_are_refused_with_the_reason() {
-        let verifier = Verifier::new(SECRET, None).expect("a key");
+        let verifier = of(SECRET);
         let now = get_current_timestamp();
         let token = |change: fn(&mut Value, u64)| {
             signed(Algorithm::HS256, &secret(), |claims| change(claims, now))
@@ -341,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_public_key_is_not_a_secret_that_signs_tokens() {
-        let verifier = Verifier::new(PUBLIC, None).expect("a key");
+        let verifier = of(PUBLIC);
         refused(
             &verifier,
             &signed(Algorithm::HS256, &EncodingKey::from_secret(PUBLIC.as_bytes()), |_| {}),
@@ -351,7 +260,8 @@ mod tests {
 
     #[test]
     fn an_audience_that_is_set_must_be_named() {
-        let verifier = Verifier::new(SECRET, Some("shop")).expect("a key");
+        let expected = Expected { audience: Some("shop"), issuer: None };
+        let verifier = Verifier::new(SECRET, expected).expect("a key");
         refused(&verifier, &signed(Algorithm::HS256, &secret(), |_| {}), "claim aud");
         refused(
             &verifier,
@@ -365,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_token_learns_how_to_send_one() {
-        let verifier = Verifier::new(SECRET, None).expect("a key");
+        let verifier = of(SECRET);
         let problem = format!("{:?}", verifier.caller(&HeaderMap::new()).expect_err("no token"));
         assert!(
             problem.contains("Authorization: Bearer") && !problem.contains("invalid_token"),
@@ -377,26 +287,74 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_is_rejected_with_the_reason() {
-        let refused = |key: &str| Verifier::new(key, None).err().unwrap_or_default();
-        assert!(refused("short").contains("32 or more"));
-        assert!(refused(PRIVATE).contains("public half"));
-
-        let jwk =
-            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-        let ssh = "ssh-ed25519 \
-                   AAAAC3NzaC1lZDI1NTE5AAAAIBm/RAlphM3+hUG6wWfcO5bIUKocaMLa2ywxcOK1wMWb ann@here";
-        for known in [jwk.to_owned(), ssh.to_owned(), format!("# our key\n{PUBLIC}")] {
-            assert!(refused(&known).contains("public half"), "a public key is no secret: {known}");
+    fn tokens_of_several_keys_are_told_apart_by_name_and_algorithm() {
+        let expected = Expected { audience: Some("shop"), issuer: Some("https://issuer") };
+        let verifier =
+            Verifier::new(include_str!("../../testdata/jwks.json"), expected).expect("keys");
+        for token in
+            [include_str!("../../testdata/rs256.jwt"), include_str!("../../testdata/es256.jwt")]
+        {
+            let caller = ask(&verifier, &format!("Bearer {token}")).expect("a good token");
+            assert!(caller.has("till") && caller.has("shop") && !caller.has("warehouse"));
         }
-        assert!(
-            Verifier::new(&format!("\u{feff}\n{PUBLIC}"), None)
-                .is_ok_and(|verifier| verifier.validation.algorithms == [Algorithm::EdDSA])
-        );
-        assert!(
-            refused("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
-                .contains("no Ed25519 key")
-        );
+        let other = include_str!("../../testdata/of_an_encryption_key.jwt");
+        refused(&verifier, other, "not one");
+
+        // The issuer has rotated its keys.
+        let (old, new) = (include_str!("../../testdata/es256.jwt"), secret());
+        verifier.replace_keys("nothing").expect_err("too short");
+        assert!(ask(&verifier, &format!("Bearer {old}")).is_ok(), "those before stay");
+        verifier.replace_keys(SECRET).expect("a secret");
+        refused(&verifier, old, "not one");
+        let new = signed(Algorithm::HS256, &new, |claims| {
+            claims["aud"] = json!("shop");
+            claims["iss"] = json!("https://issuer");
+        });
+        assert!(ask(&verifier, &format!("Bearer {new}")).is_ok());
+    }
+
+    #[test]
+    fn an_issuer_that_is_set_must_be_named() {
+        let expected = Expected { audience: None, issuer: Some("https://issuer") };
+        let verifier = Verifier::new(SECRET, expected).expect("a key");
+        let of = |issuer: Option<&str>| {
+            signed(Algorithm::HS256, &secret(), |claims| {
+                if let Some(issuer) = issuer {
+                    claims["iss"] = json!(issuer);
+                }
+            })
+        };
+        refused(&verifier, &of(None), "claim iss");
+        refused(&verifier, &of(Some("https://other")), "another issuer");
+        assert!(ask(&verifier, &format!("Bearer {}", of(Some("https://issuer")))).is_ok());
+    }
+
+    #[test]
+    fn a_header_that_says_more_than_is_understood_is_refused() {
+        let verifier = of(SECRET);
+        let token = |change: fn(&mut Header)| {
+            let mut header = Header::new(Algorithm::HS256);
+            change(&mut header);
+            let claims = json!({"sub": "ann", "exp": get_current_timestamp() + 600});
+            encode(&header, &claims, &secret()).expect("it can be signed")
+        };
+        refused(&verifier, &token(|header| header.crit = Some(vec!["b64".into()])), "b64");
+        refused(&verifier, &token(|header| header.typ = Some("logout+jwt".into())), "logout+jwt");
+        for typ in [None, Some("at+jwt"), Some("application/at+JWT")] {
+            let mut header = Header::new(Algorithm::HS256);
+            header.typ = typ.map(Into::into);
+            let claims = json!({"sub": "ann", "exp": get_current_timestamp() + 600});
+            let token = encode(&header, &claims, &secret()).expect("it can be signed");
+            assert!(ask(&verifier, &format!("Bearer {token}")).is_ok(), "{typ:?}");
+        }
+    }
+
+    #[test]
+    fn times_with_fractions_are_taken() {
+        for exp in [json!(4_102_444_800.5_f64), json!(4.1e9)] {
+            let token = signed(Algorithm::HS256, &secret(), |claims| claims["exp"] = exp.clone());
+            assert!(ask(&of(SECRET), &format!("Bearer {token}")).is_ok(), "{exp}");
+        }
     }
 
     #[test]

@@ -141,8 +141,30 @@ async fn send_without_body(url: &str, path: &str, token: &str) -> Result<u16> {
     Ok(String::from_utf8_lossy(&answer[9..]).parse()?)
 }
 
+/// A command with a body of each service.
+const WITH_BODY: [(&str, Service); 3] = [
+    ("/orders", Service::ORDER),
+    ("/accounts/ann/deposits", Service::PAYMENT),
+    ("/stock/COFFEE/receipts", Service::INVENTORY),
+];
+
 /// A route and the pending answer to a request without a body.
 type Unfinished = (Service, &'static str, JoinHandle<Result<u16>>);
+
+/// Begins a request that reads a body, and returns once it is read.
+async fn begin(url: &str, path: &str, token: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(url.trim_start_matches("http://")).await?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {token}\r\n\
+         idempotency-key: k\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\
+         expect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = [0; 12];
+    tokio::time::timeout(LIMIT, stream.read_exact(&mut answer)).await??;
+    ensure!(answer == *b"HTTP/1.1 100", "{}", String::from_utf8_lossy(&answer));
+    Ok(stream)
+}
 
 /// Starts a request to each route that reads a body, and never sends the body.
 fn unfinished_requests(shop: &Shop) -> Vec<Unfinished> {
@@ -160,6 +182,41 @@ fn unfinished_requests(shop: &Shop) -> Vec<Unfinished> {
         )
     };
     routes.map(start).into()
+}
+
+/// Has a caller with a request in progress, at replicas that handle one of each caller at a time,
+/// send another one to every route.
+async fn every_route_knows_when_a_caller_sends_too_much(coverage: &mut Coverage<'_>) -> Result<()> {
+    let (shop, http) = (coverage.shop, coverage.http.clone());
+    let token = shop.token();
+    let routes = documented(shop).await?;
+    for service in Service::SAGA {
+        let limit = [("CALLER_LIMIT", "1")];
+        let mut replica = shop.system.start_with(service, &format!("{service}-2"), &limit).await?;
+        replica.wait_ready().await?;
+        let url = replica.url().to_owned();
+        let (path, _) = WITH_BODY.iter().find(|(_, of)| *of == service).context("a command")?;
+        let in_progress = begin(&url, path, &token).await?;
+
+        for (of, method, template, status) in &routes {
+            if *of != service || *status != 429 {
+                continue;
+            }
+            let path = template.replace("{order_id}", NOBODY).replace(['{', '}'], "");
+            let method: Method = method.to_uppercase().parse()?;
+            let request = http.request(method.clone(), format!("{url}{path}")).bearer_auth(&token);
+            let answer = request.timeout(LIMIT).send().await?;
+            ensure!(
+                answer.status() == StatusCode::TOO_MANY_REQUESTS,
+                "{method} {path}: {answer:?}"
+            );
+            ensure!(answer.headers().contains_key("retry-after"), "{answer:?}");
+            coverage.record(service, &method, template, 429);
+        }
+        drop(in_progress);
+        replica.stop().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -324,6 +381,8 @@ async fn every_documented_status_of_every_route_occurs_and_no_other_does() -> Re
             },
         )
         .await?;
+
+    every_route_knows_when_a_caller_sends_too_much(&mut coverage).await?;
 
     // 500: constraints keep some values from being stored. An order whose payment cannot be stored
     // stays open.

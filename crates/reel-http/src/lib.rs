@@ -5,6 +5,7 @@
 
 mod access;
 mod extract;
+mod fair_share;
 mod object;
 mod openapi;
 mod prefer;
@@ -14,6 +15,7 @@ pub mod token_crypto;
 
 pub use access::{Access, Caller, Expected, Verifier, authenticate};
 pub use extract::{Body, IdempotencyKey, LARGEST_BODY, Path, Query, TraceParent, single};
+pub use fair_share::{FairShare, share_fairly};
 pub use object::objects;
 pub use openapi::{KeyReused, NoAnswer, complete};
 pub use prefer::Prefer;

@@ -39,6 +39,11 @@ pub fn complete(mut api: OpenApi, service: &str) -> OpenApi {
     for PathItem { get, post, .. } in api.paths.paths.values_mut() {
         for operation in [get.as_mut(), post.as_mut()].into_iter().flatten() {
             add(operation, StatusCode::UNAUTHORIZED, "The token is missing or not valid.");
+            add(
+                operation,
+                StatusCode::TOO_MANY_REQUESTS,
+                "The caller has too many requests in progress: try again after `Retry-After` seconds.",
+            );
             if operation.parameters.is_some() || operation.request_body.is_some() {
                 add(
                     operation,
@@ -112,6 +117,7 @@ fn add_headers(operation: &mut Operation) {
             "WWW-Authenticate",
             "`Bearer`, and the scope that a token would need (RFC 6750).",
         ),
+        (StatusCode::TOO_MANY_REQUESTS, "Retry-After", "Seconds after which to try again."),
         (StatusCode::SERVICE_UNAVAILABLE, "Retry-After", "Seconds after which to try again."),
     ] {
         if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status.as_str()) {
@@ -254,10 +260,10 @@ mod tests {
         let document = serde_json::to_value(complete(api, "thing")).expect("it is JSON");
 
         assert_eq!(document["openapi"], "3.1.0");
-        assert_eq!(statuses(&document, "get"), ["200", "401"]);
+        assert_eq!(statuses(&document, "get"), ["200", "401", "429"]);
         assert_eq!(
             statuses(&document, "post"),
-            ["201", "400", "401", "408", "413", "415", "500", "503"]
+            ["201", "400", "401", "408", "413", "415", "429", "500", "503"]
         );
         assert_eq!(document["paths"]["/things"]["post"]["responses"]["413"]["description"], "own");
 

@@ -104,6 +104,12 @@ impl Problem {
         )
     }
 
+    /// The caller has sent more than its share: 429 with `Retry-After` (RFC 6585, 4).
+    pub fn too_many(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
+            .retry_after(RETRY_AFTER)
+    }
+
     /// The service cannot handle the request now: 503 with `Retry-After`.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again later", detail)

@@ -56,6 +56,14 @@ pub struct Options {
     /// Sagas a second, instead of a search for the highest rate
     #[arg(long, env = "RATE")]
     pub rate: Option<f64>,
+    /// Seconds for which a snapshot is held open
+    #[arg(
+        long,
+        env = "SNAPSHOT",
+        default_value_t = 600,
+        value_parser = clap::value_parser!(u32).range(1..),
+    )]
+    pub snapshot: u32,
     /// Number of events in the topic of the opening part
     #[arg(
         long,

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
-use orderctl::system::{Replica, Service, System, SystemOptions};
+use orderctl::system::{Replica, Service, System, SystemOptions, Tokens};
 use reel::kafka::KafkaConfig;
 use serde_json::json;
 
@@ -32,6 +32,8 @@ const PRODUCTS: [&str; 9] = [
     "FILTERS",
 ];
 const QUIET_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longer than any part takes.
+const TOKENS_FOR: Duration = Duration::from_hours(12);
 
 /// The order system, with one replica of each running service.
 pub struct Shop {
@@ -117,6 +119,23 @@ impl Shop {
     /// If it cannot be signed.
     pub fn token(&self) -> Result<String> {
         self.system.tokens().staff()
+    }
+
+    /// The URL of a service's database.
+    #[must_use]
+    pub fn database_url(&self, service: Service) -> String {
+        self.system.database_url(service)
+    }
+
+    /// Tokens of several callers, so that a load over many connections is not that of one.
+    ///
+    /// # Errors
+    /// If one cannot be signed.
+    pub fn tokens(&self) -> Result<[String; 4]> {
+        let scopes = Tokens::staff_scopes();
+        let token =
+            |caller| self.system.tokens().token(&format!("bench-{caller}"), &scopes, TOKENS_FOR);
+        Ok([token(0)?, token(1)?, token(2)?, token(3)?])
     }
 
     /// The topics of the services, and the configuration of consumers that watch them. Their

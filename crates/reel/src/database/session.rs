@@ -20,6 +20,8 @@ pub struct Database {
 const LONGEST_IDLE: Duration = Duration::from_secs(2);
 /// Longest wait of a step for a locked row.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest time of a query of a client: as long as its request may take.
+const LONGEST_QUERY: Duration = Duration::from_secs(10);
 /// Longest time for a connection to be opened.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Capacity of a pinned connection's statement cache. A step builds a different statement for each
@@ -77,6 +79,15 @@ impl Database {
     #[must_use]
     pub fn pool(&self, connections: u32) -> ConnectionPool {
         ConnectionPool::new(self.clone(), connections)
+    }
+
+    /// A pool as [`pool`](Self::pool) gives, for the queries of clients: the server ends those that
+    /// take longer than anybody waits for them.
+    #[must_use]
+    pub(crate) fn pool_of_queries(&self, connections: u32) -> ConnectionPool {
+        let timeout = [("statement_timeout", LONGEST_QUERY.as_millis().to_string())];
+        let options = self.options.clone().options(timeout);
+        ConnectionPool::new(Self { options }, connections)
     }
 
     /// Opens a connection outside any pool.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sqlx::PgConnection;
 use sqlx::migrate::MigrateError;
 use tracing_subscriber::EnvFilter;
@@ -88,6 +89,7 @@ pub fn main<A: App>() -> ExitCode {
     match program.command {
         Command::Run(run) => {
             log_as(run.log_format);
+            raise_file_limit();
             match runtime.block_on(serve::serve::<A>(&run.toolkit, &run.service)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(ServeError::Setting(bad)) => refuse(&bad.to_string()),
@@ -210,6 +212,16 @@ pub(super) fn bad_database(unusable: &ServerError) -> ConfigError {
 
 pub(super) fn bad_property(error: &rdkafka::error::KafkaError) -> ConfigError {
     ConfigError { name: "RDKAFKA_… or KAFKA_BROKERS".into(), reason: error.to_string() }
+}
+
+/// Raises the limit of open files to what the process may have. Systems set the soft limit to 1,024
+/// for programs that use `select`; here connections, Kafka clients and the database would share it.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    let raised = limit.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(error = %error, "the limit of open files stays as it is");
+    }
 }
 
 fn log_as(format: LogFormat) {

@@ -31,7 +31,7 @@ use crate::model::Service;
 use crate::relay::Publisher;
 use crate::replica::{Replica, inputs_of, topic_of};
 use crate::status;
-use reel_http::{self as http, Access, ConnectionLimits, Problem, TimeLimits};
+use reel_http::{self as http, Access, ConnectionLimits, FairShare, Problem, TimeLimits};
 
 /// Most connections at a time to the address that answers health checks only.
 const HEALTH_CONNECTIONS: usize = 64;
@@ -149,7 +149,7 @@ pub async fn serve<A: App>(
 
     let context = HttpContext {
         commands,
-        database: database.pool(settings.query_connections),
+        database: database.pool_of_queries(settings.query_connections),
         stop: stop.clone(),
         waiting: Arc::new(Semaphore::new(settings.waiting_limit)),
     };
@@ -215,6 +215,7 @@ async fn serve_http<A: App>(
     let document = Json(http::complete(api, name));
     let health: Router = health::router(health);
     let router = router
+        .route_layer(from_fn_with_state(FairShare::new(settings.caller_limit), http::share_fairly))
         .route_layer(from_fn_with_state(access, http::authenticate))
         .route("/openapi.json", get(async || document))
         .merge(health.clone())

@@ -29,6 +29,7 @@ const COMMAND_LIMIT: usize = 250;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_mins(5);
 const HTTP_CONNECTIONS: usize = 1_000;
+const CALLER_LIMIT: usize = 500;
 const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(75);
 const WAITING_LIMIT: usize = 500;
 const QUERY_CONNECTIONS: u32 = 4;
@@ -198,6 +199,15 @@ pub struct RunSettings {
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000)
     )]
     pub http_connections: usize,
+    /// Most requests of one caller (the subject of its token) that a replica handles at a time; others
+    /// get 429
+    #[arg(
+        long,
+        env = "CALLER_LIMIT",
+        default_value_t = CALLER_LIMIT,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000)
+    )]
+    pub caller_limit: usize,
     /// Time for which an idle connection is kept for the next request, such as `75s`: longer than a
     /// proxy in front keeps it
     #[arg(long, env = "HTTP_KEEP_ALIVE", default_value = "75s", value_parser = duration)]
@@ -272,6 +282,7 @@ impl RunSettings {
             command_timeout: COMMAND_TIMEOUT,
             catch_up: CATCH_UP,
             http_connections: HTTP_CONNECTIONS,
+            caller_limit: CALLER_LIMIT,
             http_keep_alive: HTTP_KEEP_ALIVE,
             waiting_limit: WAITING_LIMIT,
             query_connections: QUERY_CONNECTIONS,

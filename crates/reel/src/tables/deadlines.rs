@@ -19,7 +19,34 @@ pub(crate) struct Due {
     pub(crate) command: serde_json::Value,
 }
 
-from_row!(Due { partition: "partition", key: "key", name: "name", command: "command" });
+/// What is due, and when that was.
+#[derive(Debug)]
+pub(crate) struct DueAt {
+    /// The deadlines, the earliest first.
+    pub(crate) due: Vec<Due>,
+    /// When the earliest of them was due, or else when they were looked for: of what was due before
+    /// that, nothing is left.
+    pub(crate) nothing_before: Timestamp,
+}
+
+/// A row of [`DUE`]; there is one without a deadline if none is due.
+struct DueRow {
+    looked_at: DateTime<Utc>,
+    due_at: Option<DateTime<Utc>>,
+    partition: Option<i32>,
+    key: Option<String>,
+    name: Option<String>,
+    command: Option<serde_json::Value>,
+}
+
+from_row!(DueRow {
+    looked_at: "looked_at",
+    due_at: "due_at",
+    partition: "partition",
+    key: "key",
+    name: "name",
+    command: "command",
+});
 
 /// The sagas of a service that are open, which are those with a deadline.
 #[derive(Debug, Clone, Copy)]
@@ -45,10 +72,19 @@ enum Change {
 }
 
 /// What is due, by partition and time, in the order of the index. The time is that of the
-/// statement: with a clock that moves within it, every deadline would be looked at.
+/// statement: with a clock that moves within it, every deadline would be looked at. It begins at a
+/// time before which nothing is left, since while a transaction is held open somewhere, the rows of
+/// all that were due and cleared meanwhile lie there.
 const DUE: &str = "
-select partition, key, name, command from reel.deadlines
-where partition = any($1) and due_at <= statement_timestamp() order by due_at limit $2";
+select statement_timestamp() as looked_at, due.*
+from (select 1) as always
+left join lateral (
+    select due_at, partition, key, name, command from reel.deadlines
+    where partition = any($1) and due_at <= statement_timestamp()
+      and due_at >= coalesce($3, '-infinity'::timestamptz)
+    order by due_at limit $2
+) as due on true
+order by due_at";
 
 /// At most so many open sagas are counted.
 const COUNTED: i64 = 1_000_000;
@@ -140,13 +176,22 @@ impl Changes {
     }
 }
 
-/// The deadlines that are due in these lanes, at most `limit`.
+/// The deadlines that are due in these lanes, at most `limit`, and not before `from`.
 pub(crate) async fn due(
     connection: &mut PgConnection,
     lanes: &[i32],
     limit: i64,
-) -> sqlx::Result<Vec<Due>> {
-    sqlx::query_as(DUE).bind(lanes).bind(limit).fetch_all(connection).await
+    from: Option<Timestamp>,
+) -> sqlx::Result<DueAt> {
+    let from = from.map(Timestamp::to_utc);
+    let rows: Vec<DueRow> =
+        sqlx::query_as(DUE).bind(lanes).bind(limit).bind(from).fetch_all(connection).await?;
+    let first = rows.first().map(|row| row.due_at.unwrap_or(row.looked_at));
+    let nothing_before = first.map_or(Timestamp::from_micros(0), Timestamp::from);
+    let due = rows.into_iter().filter_map(|DueRow { partition, key, name, command, .. }| {
+        Some(Due { partition: partition?, key: key?, name: name?, command: command? })
+    });
+    Ok(DueAt { due: due.collect(), nothing_before })
 }
 
 /// Counts the open sagas of the service, and those that were open at the count `before`.

@@ -29,10 +29,10 @@ pub(super) async fn measure(bench: &Bench, samples: &mut Vec<Sample>) -> Result<
 
 async fn placed(bench: &Bench, shop: &Shop) -> Result<Vec<Sample>> {
     let time = Duration::from_secs(bench.options.seconds.into());
-    let token = shop.token()?;
+    let tokens = shop.tokens()?;
     let orders = |series: &'static str| {
-        let token = token.clone();
-        move |nth| order(&token, series, nth)
+        let tokens = tokens.clone();
+        move |nth: usize| order(&tokens[nth % tokens.len()], series, nth)
     };
 
     flat_out(shop.url(), CONNECTIONS, WARM_UP, orders("warm")).await?;

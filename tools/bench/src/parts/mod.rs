@@ -7,6 +7,7 @@ mod opening;
 mod overload;
 mod relay;
 mod sagas;
+mod snapshot;
 mod step;
 
 use anyhow::Result;
@@ -31,6 +32,8 @@ pub enum Part {
     Commands,
     /// More orders than the services can carry
     Overload,
+    /// Sagas while somebody else holds a snapshot open
+    Snapshot,
     /// From a start to the first step
     Opening,
     /// The same rates when the tables have grown
@@ -38,13 +41,14 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Relay,
         Self::Latency,
         Self::Step,
         Self::Sagas,
         Self::Commands,
         Self::Overload,
+        Self::Snapshot,
         Self::Opening,
         Self::Growth,
     ];
@@ -64,6 +68,7 @@ impl Part {
             Self::Sagas => "sagas",
             Self::Commands => "commands",
             Self::Overload => "overload",
+            Self::Snapshot => "snapshot",
             Self::Opening => "opening",
             Self::Growth => "growth",
         }
@@ -81,6 +86,7 @@ impl Part {
             Self::Sagas => sagas::measure(bench, samples).await,
             Self::Commands => commands::measure(bench, samples).await,
             Self::Overload => overload::measure(bench, samples).await,
+            Self::Snapshot => snapshot::measure(bench, samples).await,
             Self::Opening => opening::measure(bench, samples).await,
             Self::Growth => growth::measure(bench, samples).await,
         }

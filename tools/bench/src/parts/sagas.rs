@@ -35,9 +35,9 @@ const HOPS: f64 = 3.0;
 const HOPS_A_SECOND: u32 = 100;
 
 /// The result of one series of orders.
-struct SeriesResult {
+pub(super) struct SeriesResult {
     /// Times from when the request was due until the end of the saga was recorded.
-    times: Times,
+    pub(super) times: Times,
     shares: Shares,
     /// Number of orders that were open when the last one was due.
     open: usize,
@@ -149,7 +149,7 @@ impl<'a> Series<'a> {
     }
 
     /// Places orders at a rate and follows each to its end.
-    async fn run(&self, rate: f64, time: Duration) -> Result<SeriesResult> {
+    pub(super) async fn run(&self, rate: f64, time: Duration) -> Result<SeriesResult> {
         let series = format!("{}-{}", self.round, fastrand::u32(..));
         let count = (rate * time.as_secs_f64()).ceil() as usize;
         drop(self.arrivals());

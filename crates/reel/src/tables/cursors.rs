@@ -33,10 +33,12 @@ select coalesce(sum(head.next_seq - cursor.seq), 0)::bigint,
         where partition = cursor.partition and seq = cursor.seq))), 0)::float8
 from reel.heads as head join reel.cursors as cursor using (partition)";
 
-/// Advances cursors over what was acked, each under its token and epoch, and returns those that
-/// were still ours. The commit need not be durable: recovery catches up a cursor that fell back.
+/// Advances cursors over what was acked, each under its token and epoch and never back, and returns
+/// those that were still ours. The commit need not be durable: recovery catches up a cursor that fell back.
 pub(crate) const ADVANCE: &str = "
-update reel.cursors as cursor set seq = acked.seq, \"offset\" = acked.next_offset
+update reel.cursors as cursor
+set seq = greatest(cursor.seq, acked.seq),
+    \"offset\" = greatest(cursor.\"offset\", acked.next_offset)
 from unnest($1::integer[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[])
     as acked(partition, token, run, seq, next_offset)
 where cursor.partition = acked.partition

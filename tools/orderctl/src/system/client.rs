@@ -16,7 +16,7 @@ use super::{PerService, Service};
 const LIMIT: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A client that sends to a service's replicas in turn. After 503, a lost connection or silence, it
+/// A client that sends to a service's replicas in turn. After 503 or 429, a lost connection or silence, it
 /// tries again until a limit.
 #[derive(Clone)]
 pub struct Client {
@@ -83,7 +83,7 @@ impl Client {
         Self { longest_pause, ..self }
     }
 
-    /// Fails if a try gets no answer for this long, instead of sending it again. After 503 and lost
+    /// Fails if a try gets no answer for this long, instead of sending it again. After 503, 429 and lost
     /// connections it tries again as before.
     #[must_use]
     pub fn failing_after_silence_of(self, silence: Duration) -> Self {
@@ -187,10 +187,10 @@ impl Client {
                 None => "none of its replicas runs".to_owned(),
                 Some(url) => match self.try_once(&method, &format!("{url}{path}"), key, body).await
                 {
-                    Ok(answer) if answer.status != StatusCode::SERVICE_UNAVAILABLE.as_u16() => {
-                        return Ok(answer);
+                    Ok(answer) if !answer.says_later() => return Ok(answer),
+                    Ok(answer) => {
+                        format!("it answers {}, {}", answer.status, answer.json["detail"])
                     }
-                    Ok(answer) => format!("it answers 503, {}", answer.json["detail"]),
                     Err(error) if error.is_timeout() && self.silence.is_some() => {
                         bail!("{method} {path}: {url} gave no answer in {:?}", self.one_try());
                     }
@@ -243,6 +243,12 @@ impl Client {
 }
 
 impl Answer {
+    /// Whether the request is to be sent again later: the service or the caller has too much to do.
+    fn says_later(&self) -> bool {
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        later.iter().any(|status| self.status == status.as_u16())
+    }
+
     /// Returns the body of a 2xx.
     ///
     /// # Errors

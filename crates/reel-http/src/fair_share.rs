@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 
 use super::{Caller, Problem};
 
@@ -80,8 +81,12 @@ pub async fn share_fairly(
         return Problem::too_many(detail).into_response();
     };
 
-    // A stream is in progress for as long as its body is.
+    // A stream is in progress for as long as its body is. A body that is there already is handed on
+    // as it is, with its length.
     let body_of = |body: Body| {
+        if body.size_hint().exact().is_some() {
+            return body;
+        }
         Body::new(body.map_frame(move |frame| {
             let _ = &in_progress;
             frame
@@ -92,6 +97,12 @@ pub async fn share_fairly(
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::middleware::{from_fn, from_fn_with_state};
+    use axum::routing::get;
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
 
     #[test]
@@ -104,5 +115,32 @@ mod tests {
         assert!(share.begin("ann").is_some());
         drop(second);
         assert!(share.lock().is_empty(), "who has nothing in progress takes no memory");
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_in_progress_until_it_ends_and_an_answer_keeps_its_length() {
+        let share = FairShare::new(1);
+        // A body whose length is not known, as that of a stream.
+        let stream = async || Body::new(Body::from("four").map_frame(|frame| frame));
+        let router = Router::new()
+            .route("/answer", get(async || "four"))
+            .route("/stream", get(stream))
+            .route_layer(from_fn_with_state(share.clone(), share_fairly))
+            .route_layer(from_fn(async |mut request: Request, next: Next| {
+                request.extensions_mut().insert(Caller::named("ann"));
+                next.run(request).await
+            }));
+        let ask = async |path: &str| {
+            let request = Request::get(path).body(Body::empty()).expect("a request");
+            TowerToHyperService::new(router.clone()).call(request).await.expect("an answer")
+        };
+
+        let answer = ask("/answer").await;
+        assert_eq!(answer.headers()["content-length"], "4");
+        assert!(share.lock().is_empty());
+        let streaming = ask("/stream").await;
+        assert_eq!(ask("/answer").await.status(), 429);
+        drop(streaming);
+        assert_eq!(ask("/answer").await.status(), 200);
     }
 }

@@ -58,6 +58,13 @@ impl Caller {
         Self(None)
     }
 
+    /// A caller with a token of this subject.
+    #[cfg(test)]
+    pub(crate) fn named(subject: &str) -> Self {
+        let claims = serde_json::json!({"sub": subject, "exp": 4_102_444_800_u64});
+        Self::of(serde_json::from_value(claims).expect("claims"))
+    }
+
     /// The caller with these claims.
     fn of(claims: Claims) -> Self {
         Self(Some(claims))

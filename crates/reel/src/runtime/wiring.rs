@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::settings::RunSettings;
 use crate::admission::{Admission, QueuedCommand};
 use crate::database::CommitDurability;
-use crate::kafka::{InputConsumer, Polled};
+use crate::kafka::{InputConsumer, Polled, RangeReader};
 use crate::lane::LaneEvent;
 use crate::lanes::{Heartbeat, LaneSupervisor, SupervisorInbox, SupervisorStopped};
 use crate::model::{Partition, Service};
@@ -84,7 +84,9 @@ pub(super) fn start<S: Service<State: Stored>>(
     background.spawn(notifying.map(|()| "notifier"));
     background.spawn(listening.map(|()| "listener for notifications"));
 
-    let (heartbeat, beating) = Heartbeat::new(replica.reader.clone(), replica.topic.clone());
+    // A reader of its own: the heartbeat must not wait for lanes that are replayed.
+    let reader = RangeReader::new(replica.reader.config().clone());
+    let (heartbeat, beating) = Heartbeat::new(reader, replica.topic.clone());
     background.spawn(beating.map(|()| "heartbeat"));
 
     if S::SHEDS_LOAD {

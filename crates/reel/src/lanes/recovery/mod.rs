@@ -23,8 +23,9 @@ use replay::Chunk;
 /// They bound memory, and how long rows are locked.
 const CHUNK: usize = 1_000;
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
-/// Lanes that are replayed at a time, each with a chunk in memory.
-pub(crate) const REPLAYS: usize = 8;
+/// Lanes that are replayed at a time, each with a chunk in memory. Fewer than the reader has consumers:
+/// others check their topics meanwhile.
+pub(crate) const REPLAYS: usize = 6;
 
 /// Why a lane could not be opened.
 #[derive(Debug, thiserror::Error)]

@@ -28,7 +28,7 @@ pub fn rate(count: usize, time: Duration) -> f64 {
 }
 
 /// The time from `from` after which at least `rate` things a second happened until `to`, in each
-/// window of [`WINDOW`]; `None` if there is none. Times are in microseconds.
+/// window of five seconds; `None` if there is none. Times are in microseconds.
 #[must_use]
 pub fn steady_from(times: &[i64], from: i64, to: i64, rate: f64) -> Option<Duration> {
     let window = i64::try_from(WINDOW.as_micros()).unwrap_or(i64::MAX);

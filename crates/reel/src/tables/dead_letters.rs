@@ -194,10 +194,13 @@ fn storable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::plan::uses_index;
+    use crate::tests::Fixture;
+    use crate::tests::plan::plan;
 
     #[tokio::test]
     async fn the_keys_of_a_batch_are_looked_up_by_key_however_many_are_parked() {
-        uses_index(PARKED_AMONG, "Index Cond: ((partition = ").await;
+        let plan = plan(&Fixture::closed("parked").await, PARKED_AMONG).await;
+        let both = "Index Cond: ((partition = asked.partition) AND (key = asked.key))";
+        assert!(plan.contains(both), "{plan}");
     }
 }

@@ -169,7 +169,7 @@ async fn a_closed_service_answers_503_with_retry_after() -> Result<()> {
     let health =
         shop.system.run_with(Service::PAYMENT, "health", &[("HTTP_ADDRESS", address)]).await;
     assert!(health.is_err_and(|error| {
-        format!("{error:#}").contains("its database lacks tables of this release")
+        format!("{error:#}").contains("the database lacks tables of this release")
     }));
 
     shop.system.run(Service::PAYMENT, "migrate").await?;

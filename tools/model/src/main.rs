@@ -1,4 +1,5 @@
-//! `model`: explores every scenario and prints what holds. Exits with 1 if a property is broken.
+//! `model`: explores every scenario and prints what holds. Exits with 1 if a property is broken, or
+//! if a scenario explored too few states to show anything.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     let bounds =
         Bounds { states: usize::MAX, time: Duration::from_secs(seconds), threads: options.threads };
 
-    let mut broken = false;
+    let (mut broken, mut too_little) = (false, false);
     println!("{:22} {:>10} {:>6} {:>8}  explored", "scenario", "states", "depth", "seconds");
     for scenario in &scenarios {
         let explored = scenario.explore(options.plant, bounds);
@@ -46,6 +47,10 @@ fn main() -> ExitCode {
         if broken {
             break;
         }
+        if explored.states < scenario.floor() && options.seconds.is_none() {
+            println!("too few: {} has {} states at least", scenario.name, scenario.floor());
+            too_little = true;
+        }
     }
 
     if !broken && let Some(first) = scenarios.first() {
@@ -53,7 +58,7 @@ fn main() -> ExitCode {
         first.rules(None).properties().iter().for_each(|property| println!("  {}", property.name));
     }
 
-    if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if broken || too_little { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn print(scenario: &Scenario, explored: &Explored) {

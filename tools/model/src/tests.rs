@@ -89,3 +89,10 @@ fn a_story_says_who_did_what() {
         story(&explored)
     );
 }
+
+#[test]
+fn every_quick_scenario_has_a_floor() {
+    for scenario in scenario::quick() {
+        assert!(scenario.floor() > 1_000, "{} has none", scenario.name);
+    }
+}
